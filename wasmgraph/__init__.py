@@ -1,0 +1,38 @@
+"""wasmgraph compiles an ONNX model into one self-contained WebAssembly file.
+
+The names below are the public Python API. They are resolved on first use, so that importing the
+package (and asking the command line for help) costs neither TVM nor Wasmtime.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from wasmgraph import errors
+    from wasmgraph.compiler import CompileReport, compile  # noqa: A004
+    from wasmgraph.runtime import Graph, load
+    from wasmgraph.verification import verify
+
+_HOMES = {
+    "CompileReport": "wasmgraph.compiler",
+    "compile": "wasmgraph.compiler",
+    "Graph": "wasmgraph.runtime",
+    "load": "wasmgraph.runtime",
+    "verify": "wasmgraph.verification",
+    "errors": "wasmgraph",
+}
+
+__all__ = ["CompileReport", "Graph", "__version__", "compile", "errors", "load", "verify"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "errors":
+        return import_module("wasmgraph.errors")
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'wasmgraph' has no attribute {name!r}")
+    return getattr(import_module(home), name)

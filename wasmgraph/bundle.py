@@ -1,0 +1,262 @@
+"""The graph bundle: what codegen writes, the linker reads and `inspect` shows.
+
+A bundle is a folder of three files:
+
+* `graph.json`: the one description of the graph, as below, readable by a person;
+* `graph.params`: the weights, each constant at its `offset`, in the layout the kernels read;
+* `graph.o`: a wasm32 object with one C function `int32 kernel(void*, ...)` per kernel.
+
+This module holds the description's data classes and reads and writes the folder. It knows nothing
+of TVM, of linking or of running.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from wasmgraph.errors import ModelError
+
+BUNDLE_VERSION = 1
+ALIGNMENT = 64
+"""Bytes; every tensor starts at a multiple of it, one x86 cache line, so vector loads never split."""
+
+Region = Literal["params", "io", "arena"]
+"""Where bytes live: the weights (read only), the inputs and outputs (never reused), or scratch."""
+
+SimdLevel = Literal["none", "simd128", "relaxed"]
+SIMD_LEVELS: tuple[SimdLevel, ...] = ("none", "simd128", "relaxed")
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A run of bytes at a place fixed at compile time.
+
+    Attributes:
+        region: Which region it lies in.
+        offset: Bytes from the region's start, a multiple of `ALIGNMENT` unless it is a view.
+        nbytes: Its length in bytes.
+    """
+
+    region: Region
+    offset: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A graph input or output.
+
+    Attributes:
+        name: The ONNX name, unchanged.
+        dtype: A numpy dtype name, e.g. "float32", "int64", "bool".
+        shape: The extent of every axis.
+        buffer: Where the host writes or reads its bytes (C order, little-endian). An output that
+            is a view of an input or a constant points there.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    buffer: Buffer
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A weight in `graph.params`.
+
+    Attributes:
+        name: The ONNX initializer's name where it is still known, else one of our own.
+        dtype: A numpy dtype name.
+        shape: As the kernels read it.
+        offset: Bytes from the start of `graph.params`.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def nbytes(self) -> int:
+        """Length in bytes."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A compiled function of `graph.o`.
+
+    Attributes:
+        symbol: Its C name; it takes one pointer per buffer and returns 0, or -1 when it ran out
+            of memory.
+        buffers: How many pointers it takes.
+        description: The fused operators, e.g. "conv2d + add + relu".
+    """
+
+    symbol: str
+    buffers: int
+    description: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kernel call.
+
+    Attributes:
+        kernel: Index into `Graph.kernels`.
+        buffers: One per pointer parameter, in order; the last `writes` of them are written.
+        nodes: Names of the ONNX nodes this call computes (an unnamed node is `Op#index`).
+        writes: How many trailing buffers are outputs.
+    """
+
+    kernel: int
+    buffers: tuple[Buffer, ...]
+    nodes: tuple[str, ...]
+    writes: int = 1
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the graph was compiled from.
+
+    Attributes:
+        name: The model's file name, or its graph's name when it came as a ModelProto.
+        sha256: Hex digest of the model's bytes (external data included).
+        opset: The model's own ai.onnx opset.
+        operators: How many nodes of each operator the model has.
+    """
+
+    name: str
+    sha256: str
+    opset: int
+    operators: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The whole description, as in `graph.json`.
+
+    Attributes:
+        producer: Versions of what made it, by name ("wasmgraph", "apache-tvm", "onnx").
+        params_nbytes, io_nbytes, arena_nbytes: Sizes of the three regions in bytes.
+    """
+
+    source: Source
+    producer: Mapping[str, str]
+    simd: SimdLevel
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    constants: tuple[Constant, ...]
+    kernels: tuple[Kernel, ...]
+    steps: tuple[Step, ...]
+    params_nbytes: int
+    io_nbytes: int
+    arena_nbytes: int
+    version: int = field(default=BUNDLE_VERSION)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A graph with its object code and weights, in memory."""
+
+    graph: Graph
+    object_code: bytes
+    params: bytes
+
+
+def write_bundle(bundle: Bundle, folder: Path) -> None:
+    """Write the three files; the folder is made if need be.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "graph.o").write_bytes(bundle.object_code)
+    (folder / "graph.params").write_bytes(bundle.params)
+    (folder / "graph.json").write_text(dump_graph(bundle.graph), encoding="utf-8")
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read a bundle back.
+
+    Raises:
+        ModelError: a file is missing or the description is not one of this version.
+    """
+    try:
+        text = (folder / "graph.json").read_text(encoding="utf-8")
+        object_code = (folder / "graph.o").read_bytes()
+        params = (folder / "graph.params").read_bytes()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(
+            f"{folder} is not a graph bundle: {error}",
+            hint="a bundle is the folder that `wasmgraph compile --bundle DIR` writes",
+        ) from error
+    graph = load_graph(text, str(folder / "graph.json"))
+    if len(params) != graph.params_nbytes:
+        raise ModelError(
+            f"{folder / 'graph.params'} holds {len(params)} bytes, "
+            f"graph.json expects {graph.params_nbytes}"
+        )
+    return Bundle(graph, object_code, params)
+
+
+def dump_graph(graph: Graph) -> str:
+    """The text of `graph.json`: the same graph always gives the same text."""
+    return json.dumps(asdict(graph), indent=1, ensure_ascii=False) + "\n"
+
+
+def load_graph(text: str, where: str) -> Graph:
+    """Parse `graph.json`; `where` names it in errors.
+
+    Raises:
+        ModelError: not JSON, another version, or a field is missing or has the wrong type.
+    """
+    try:
+        data = json.loads(text)
+        if data["version"] != BUNDLE_VERSION:
+            raise ModelError(
+                f"{where} has bundle version {data['version']}, this wasmgraph reads "
+                f"{BUNDLE_VERSION}",
+                hint="compile the model again with this version",
+            )
+        return _graph_from_json(data)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{where} is not a graph description: {error!r}") from error
+
+
+def _graph_from_json(data: dict[str, Any]) -> Graph:
+    def buffer(item: dict[str, Any]) -> Buffer:
+        if item["region"] not in ("params", "io", "arena"):
+            raise ValueError(f"unknown region {item['region']!r}")
+        return Buffer(item["region"], int(item["offset"]), int(item["nbytes"]))
+
+    def tensor(item: dict[str, Any]) -> Tensor:
+        return Tensor(item["name"], item["dtype"], tuple(item["shape"]), buffer(item["buffer"]))
+
+    if data["simd"] not in SIMD_LEVELS:
+        raise ValueError(f"unknown SIMD level {data['simd']!r}")
+    return Graph(
+        source=Source(**data["source"]),
+        producer=data["producer"],
+        simd=data["simd"],
+        inputs=tuple(map(tensor, data["inputs"])),
+        outputs=tuple(map(tensor, data["outputs"])),
+        constants=tuple(
+            Constant(c["name"], c["dtype"], tuple(c["shape"]), c["offset"])
+            for c in data["constants"]
+        ),
+        kernels=tuple(Kernel(**k) for k in data["kernels"]),
+        steps=tuple(
+            Step(s["kernel"], tuple(map(buffer, s["buffers"])), tuple(s["nodes"]), s["writes"])
+            for s in data["steps"]
+        ),
+        params_nbytes=data["params_nbytes"],
+        io_nbytes=data["io_nbytes"],
+        arena_nbytes=data["arena_nbytes"],
+    )
