@@ -24,7 +24,7 @@ from wasmgraph.errors import ModelError
 
 BUNDLE_VERSION = 1
 ALIGNMENT = 64
-"""Bytes; every tensor starts at a multiple of it, one x86 cache line, so vector loads never split."""
+"""Bytes. Every tensor starts at a multiple: one x86 cache line, so vector loads never split."""
 
 Region = Literal["params", "io", "arena"]
 """Where bytes live: the weights (read only), the inputs and outputs (never reused), or scratch."""
