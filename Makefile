@@ -1,0 +1,63 @@
+# Everything a fresh checkout needs: `make demo` and `make test` set up what is missing first.
+# Needs git, make, Python 3.10 to 3.13 and the usual package indexes. PYTHON=python3.12 picks one.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# One stamp per interpreter asked for, so that PYTHON=... never runs with another one's environment.
+PYTHON_READY := $(VENV)/.ready-$(subst /,_,$(PYTHON))
+EXECUTOR := toolchain/executor/Cargo.toml
+SAMPLE := samples/digits
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-models lint clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(PYTHON_READY) ## Python environment in .venv and the Rust target for WASI
+	@toolchain/setup-rust.sh
+
+demo: setup ## Compile the sample network and let it read a picture of a seven
+	@mkdir -p build
+	$(BIN)/wasmgraph compile $(SAMPLE)/digits.onnx -o build/digits.wasm
+	$(BIN)/wasmgraph run build/digits.wasm -i $(SAMPLE)/images/seven-148.png \
+	    --range 0-1 --labels $(SAMPLE)/labels.txt --top 3
+
+test: setup ## The test suite
+	$(BIN)/python -m pytest -m "not models"
+
+test-models: setup ## The larger models of ../shared/models, where they are there
+	$(BIN)/python -m pytest -m models
+
+lint: setup ## ruff, mypy, and rustfmt and clippy where they are installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	@if cargo fmt --version >/dev/null 2>&1; then set -x; cargo fmt --check --manifest-path $(EXECUTOR); \
+	else echo "cargo fmt: not installed, skipped"; fi
+	@if cargo clippy --version >/dev/null 2>&1; then set -x; \
+	    cargo clippy --quiet --manifest-path $(EXECUTOR) -- -D warnings; \
+	else echo "cargo clippy: not installed, skipped"; fi
+
+clean: ## Remove the environment and everything that was built
+	rm -rf $(VENV) build dist toolchain/executor/target
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find wasmgraph tests samples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(PYTHON_READY): pyproject.toml
+	@$(PYTHON) -c '' 2>/dev/null || { \
+	    echo "error: $(PYTHON) is not installed or does not run" >&2; \
+	    echo "hint: apt-get install python3 python3-venv, or name another: make PYTHON=python3.12" >&2; \
+	    exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || { \
+	    echo "error: wasmgraph needs Python 3.10 to 3.13, found $$($(PYTHON) -V)" >&2; \
+	    echo "hint: apt-get install python3.12 python3.12-venv, then make PYTHON=python3.12" >&2; \
+	    exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	    echo "error: $(PYTHON) lacks the venv module" >&2; \
+	    $(PYTHON) -c 'import sys; print("hint: apt-get install python%d.%d-venv" % sys.version_info[:2])' >&2; \
+	    exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@

@@ -1,0 +1,76 @@
+"""Fixtures that every test may use: where models are, the compiled sample, a cache of our own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+DIGITS = CHECKOUT / "samples" / "digits"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def isolated_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An XDG cache for this session: the user's stays untouched, builds stay warm in between."""
+    cache = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("XDG_CACHE_HOME")
+    os.environ["XDG_CACHE_HOME"] = str(cache)  # inherited by every process a test starts
+    yield cache
+    if before is None:
+        del os.environ["XDG_CACHE_HOME"]
+    else:
+        os.environ["XDG_CACHE_HOME"] = before
+
+
+@pytest.fixture(scope="session")
+def shared_models() -> Path:
+    """The folder of larger models: $WASMGRAPH_MODELS, else ../shared/models beside the checkout."""
+    default = CHECKOUT.parent / "shared" / "models"
+    folder = Path(os.environ.get("WASMGRAPH_MODELS", default))
+    if not folder.is_dir():
+        pytest.skip(f"no folder of models at {folder} (WASMGRAPH_MODELS names another)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_model(shared_models: Path) -> Callable[[str], Path]:
+    """Looks up one of the larger models, such as "mnist8.onnx"; skips where it is not there."""
+
+    def find(name: str) -> Path:
+        path = shared_models / name
+        if not path.is_file():
+            pytest.skip(f"no {name} in {shared_models}")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def digits_onnx() -> Path:
+    """The sample's model: "image" float32 (1, 1, 8, 8) to "probabilities" float32 (1, 10)."""
+    return DIGITS / "digits.onnx"
+
+
+@pytest.fixture(scope="session")
+def digits_wasm(digits_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample compiled once with the default options; tests must not write to it."""
+    import wasmgraph
+
+    out = tmp_path_factory.mktemp("digits") / "digits.wasm"
+    wasmgraph.compile(digits_onnx, out, verify=False)
+    return out
+
+
+@pytest.fixture(scope="session")
+def digits_bundle(digits_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample's graph bundle, as `compile --bundle` keeps it; tests must not write to it."""
+    import wasmgraph
+
+    folder = tmp_path_factory.mktemp("digits-bundle")
+    wasmgraph.compile(
+        digits_onnx, folder / "digits.wasm", bundle_dir=folder / "bundle", verify=False
+    )
+    return folder / "bundle"
