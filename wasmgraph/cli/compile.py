@@ -1,0 +1,144 @@
+"""`wasmgraph compile`: all stages, from model.onnx to a verified model.wasm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from wasmgraph.cli.console import FILE, Terminal, common_options, example
+
+if TYPE_CHECKING:
+    from wasmgraph.bundle import SimdLevel
+
+
+def parse_shapes(
+    context: click.Context, option: click.Parameter, values: Sequence[str]
+) -> dict[str, tuple[int, ...]]:
+    """Every `NAME=1,3,224,224` by name; nothing after the "=" is a scalar's shape.
+
+    ONNX names may hold "=" and ":" themselves, so the last "=" separates.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for value in values:
+        name, _, text = value.rpartition("=")
+        dims = text.split(",") if text else []
+        if not name or not all(dim.strip().isdecimal() for dim in dims):
+            raise click.BadParameter(
+                f"{value!r} is not NAME=DIM,DIM,..., such as image=1,3,224,224", context, option
+            )
+        if name in shapes:
+            raise click.BadParameter(f"the shape of {name!r} is given twice", context, option)
+        shapes[name] = tuple(map(int, dims))
+    return shapes
+
+
+@click.command(
+    epilog=example(
+        "wasmgraph compile samples/digits/digits.onnx -o digits.wasm",
+        "wasmgraph compile detector.onnx --shape input=1,3,320,320",
+    )
+)
+@click.argument("model", type=FILE, metavar="MODEL.onnx")
+@click.option(
+    "-o",
+    "--output",
+    type=FILE,
+    metavar="OUT.wasm",
+    help="The file to write.  [default: MODEL.wasm in the current folder]",
+)
+@click.option(
+    "--shape",
+    "shapes",
+    callback=parse_shapes,
+    multiple=True,
+    metavar="NAME=DIMS",
+    help="Fix an input's shape, e.g. image=1,3,224,224; once per input.",
+)
+@click.option(
+    "--simd",
+    type=click.Choice(["none", "simd128", "relaxed"]),
+    default="simd128",
+    show_default=True,
+    help="The vector instructions that the engine must have.",
+)
+@click.option(
+    "--bundle",
+    "bundle_dir",
+    type=FILE,
+    metavar="DIR",
+    help="Keep the graph bundle (graph.o, graph.json, graph.params) there.",
+)
+@click.option(
+    "--verify/--no-verify",
+    default=True,
+    show_default=True,
+    help="Compare the result with onnxruntime on seeded inputs.",
+)
+@click.option(
+    "--rtol",
+    type=click.FloatRange(min=0),
+    default=1e-3,
+    show_default="0.001",
+    metavar="F",
+    help="Relative tolerance of --verify.",
+)
+@click.option(
+    "--atol",
+    type=click.FloatRange(min=0),
+    default=1e-4,
+    show_default="0.0001",
+    metavar="F",
+    help="Absolute tolerance of --verify.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default="0",
+    metavar="N",
+    help="Of the inputs that --verify runs on.",
+)
+@common_options
+def command(
+    terminal: Terminal,
+    *,
+    model: Path,
+    output: Path | None,
+    shapes: dict[str, tuple[int, ...]],
+    simd: SimdLevel,
+    bundle_dir: Path | None,
+    verify: bool,
+    rtol: float,
+    atol: float,
+    seed: int,
+) -> None:
+    """Compile MODEL.onnx into one self-contained .wasm file.
+
+    An output agrees with onnxruntime where |a - b| <= atol + rtol * |b| everywhere; if one does
+    not, no file is written and the exit code is 11.
+    """
+    target = output or Path(f"{model.stem}.wasm")
+    if target.resolve() == model.resolve():
+        raise click.BadParameter(f"{target} is the model itself", param_hint="'-o'")
+    with terminal.stages() as reporter:
+        import wasmgraph
+
+        report = wasmgraph.compile(
+            model,
+            target,
+            shapes=shapes,
+            simd=simd,
+            bundle_dir=bundle_dir,
+            verify=verify,
+            rtol=rtol,
+            atol=atol,
+            seed=seed,
+            reporter=reporter,
+        )
+
+    from wasmgraph.cli.tables import compile_summary
+
+    terminal.result(report.to_json(), lambda console: console.print(compile_summary(report)))

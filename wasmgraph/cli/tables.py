@@ -1,0 +1,87 @@
+"""The tables that several commands draw: tensors, byte sizes, stage times, agreement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from wasmgraph.compiler import CompileReport
+
+
+class TensorLike(Protocol):
+    """Anything with a name, a dtype and a shape."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def shape(self) -> tuple[Any, ...]: ...
+
+
+def size(nbytes: int) -> str:
+    """Bytes for a person: "117 KB", "4.9 MB" (powers of ten, as file managers show them)."""
+    value = float(nbytes)
+    for unit in ("B", "KB", "MB"):
+        if value < 999.5:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 99.5 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.2f} GB"
+
+
+def dims(shape: Iterable[int | str]) -> str:
+    """A shape for a person: "1x3x224x224", or "scalar"."""
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def facts(rows: Mapping[str, RenderableType]) -> Table:
+    """Two columns: what, and its value."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def tensors(inputs: Iterable[TensorLike], outputs: Iterable[TensorLike]) -> Table:
+    """One row per input and output."""
+    table = plain_table("", "name", "dtype", "shape")
+    for direction, group in (("input", inputs), ("output", outputs)):
+        for tensor in group:
+            table.add_row(direction, tensor.name, tensor.dtype, dims(tensor.shape))
+    return table
+
+
+def plain_table(*columns: str, right: Iterable[str] = ()) -> Table:
+    """An empty table in the house's look; the columns named in `right` hold figures."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    numeric = set(right)
+    for column in columns:
+        table.add_column(column, justify="right" if column in numeric else "left", overflow="fold")
+    return table
+
+
+def listed(amounts: Mapping[str, str]) -> str:
+    """Named amounts on one line: "code 41 KB, weights 117 KB"."""
+    return ", ".join(f"{name} {amount}" for name, amount in amounts.items())
+
+
+def compile_summary(report: CompileReport) -> RenderableType:
+    """What `wasmgraph compile` says when it is done."""
+    parts = {name: size(n) for name, n in report.sizes.items() if name != "file"}
+    times = {name: f"{s:.1f} s" for name, s in report.seconds.items()}
+    total = sum(report.seconds.values())
+    rows: dict[str, RenderableType] = {
+        "written": Text.assemble((str(report.path), "green"), f"  {size(report.sizes['file'])}"),
+        "sizes": listed(parts),
+        "kernels": f"{report.kernels}, called {report.steps} times in a run",
+        "time": f"{total:.1f} s: {listed(times)}",
+    }
+    return Group(facts(rows), tensors(report.inputs, report.outputs))
