@@ -115,7 +115,14 @@ class Terminal:
         if self.json:
             click.echo(json_module.dumps(data, indent=2, ensure_ascii=False))
         elif not self.quiet:
-            draw(self.console())
+            console = self.console()
+            if console.is_terminal:
+                draw(console)
+                return
+            with console.capture() as drawn:
+                draw(console)
+            # rich fills every cell to its column's width; in a log that is only noise.
+            click.echo("\n".join(line.rstrip() for line in drawn.get().splitlines()))
 
     def fail(self, error: WasmgraphError) -> NoReturn:
         """Show an error that a caller can act on, and exit with its code."""

@@ -12,6 +12,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from wasmgraph.compiler import CompileReport
+    from wasmgraph.verification import VerifyReport
 
 
 class TensorLike(Protocol):
@@ -70,7 +71,7 @@ def plain_table(*columns: str, right: Iterable[str] = ()) -> Table:
 
 def listed(amounts: Mapping[str, str]) -> str:
     """Named amounts on one line: "code 41 KB, weights 117 KB"."""
-    return ", ".join(f"{name} {amount}" for name, amount in amounts.items())
+    return ", ".join(f"{name} {amount}".strip() for name, amount in amounts.items())
 
 
 def compile_summary(report: CompileReport) -> RenderableType:
@@ -83,5 +84,16 @@ def compile_summary(report: CompileReport) -> RenderableType:
         "sizes": listed(parts),
         "kernels": f"{report.kernels}, called {report.steps} times in a run",
         "time": f"{total:.1f} s: {listed(times)}",
+        "agreement": agreement(report.verification),
     }
     return Group(facts(rows), tensors(report.inputs, report.outputs))
+
+
+def agreement(report: VerifyReport | None) -> str:
+    """How the graph compares with onnxruntime, on one line."""
+    if report is None:
+        return "not verified"
+    worst = max((output.max_abs for output in report.outputs), default=0.0)
+    ulp = max((output.max_ulp for output in report.outputs), default=0)
+    verdict = "agrees with onnxruntime" if report.agrees else "disagrees with onnxruntime"
+    return f"{verdict}: at most {worst:.2g} absolute, {ulp} ULP apart (seed {report.seed})"
