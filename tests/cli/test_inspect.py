@@ -1,0 +1,137 @@
+"""`wasmgraph inspect`: a model, a bundle or a graph, told apart by content."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Command
+from wasmgraph.bundle import read_bundle
+from wasmgraph.wasmfile import ABI_FUNCTIONS
+
+OPERATORS = {"Conv": 2, "Flatten": 1, "Gemm": 1, "MaxPool": 1, "Relu": 2, "Softmax": 1}
+INPUTS = [{"name": "image", "dtype": "float32", "shape": [1, 1, 8, 8]}]
+OUTPUTS = [{"name": "probabilities", "dtype": "float32", "shape": [1, 10]}]
+WEIGHTS = 29_066 * 4
+
+
+def test_a_model(wasmgraph: Command, digits_onnx: Path) -> None:
+    found = wasmgraph("inspect", digits_onnx, "--json").json
+    assert found["kind"] == "model"
+    assert found["sha256"] == hashlib.sha256(digits_onnx.read_bytes()).hexdigest()
+    assert (found["inputs"], found["outputs"]) == (INPUTS, OUTPUTS)
+    assert found["operators"] == OPERATORS
+    assert found["opset"] == 17
+    assert found["sizes"] == {"file": digits_onnx.stat().st_size, "weights": WEIGHTS}
+
+
+def test_a_bundle(wasmgraph: Command, digits_bundle: Path) -> None:
+    found = wasmgraph("inspect", digits_bundle, "--json").json
+    graph = read_bundle(digits_bundle).graph
+    assert found["kind"] == "bundle"
+    assert (found["inputs"], found["outputs"]) == (INPUTS, OUTPUTS)
+    assert found["operators"] == OPERATORS
+    assert sum(kernel["calls"] for kernel in found["kernels"]) == len(graph.steps)
+    assert [step["nodes"] for step in found["steps"]] == [list(s.nodes) for s in graph.steps]
+    assert found["memory"]["arena"] == graph.arena_nbytes
+    assert found["sizes"]["graph.o"] == (digits_bundle / "graph.o").stat().st_size
+
+
+def test_a_graph(wasmgraph: Command, digits_wasm: Path, digits_onnx: Path) -> None:
+    found = wasmgraph("inspect", digits_wasm, "--json").json
+    assert (found["kind"], found["abi"]) == ("graph", 1)
+    assert (found["inputs"], found["outputs"]) == (INPUTS, OUTPUTS)
+    assert found["source"] == "digits.onnx"
+    assert found["sha256"] == hashlib.sha256(digits_onnx.read_bytes()).hexdigest()
+    assert found["operators"] == OPERATORS
+    assert set(ABI_FUNCTIONS) < set(found["exports"])
+    assert found["imports"]
+    assert all(name.startswith("wasi_snapshot_preview1.") for name in found["imports"])
+    sizes = found["sizes"]
+    assert sizes["file"] == digits_wasm.stat().st_size
+    assert sizes["code"] + sizes["weights"] == sizes["file"]
+    assert found["memory"]["linear_memory"] > found["memory"]["weights"]
+
+
+def test_names_do_not_matter(
+    wasmgraph: Command, tmp_path: Path, digits_onnx: Path, digits_wasm: Path, digits_bundle: Path
+) -> None:
+    shutil.copy(digits_onnx, tmp_path / "model.wasm")
+    shutil.copy(digits_wasm, tmp_path / "graph.onnx")
+    shutil.copytree(digits_bundle, tmp_path / "bundle.onnx")
+    kinds = [
+        wasmgraph("inspect", name, "--json").json["kind"]
+        for name in ("model.wasm", "graph.onnx", "bundle.onnx")
+    ]
+    assert kinds == ["model", "graph", "bundle"]
+
+
+def test_a_person_reads_what_matters(
+    wasmgraph: Command, digits_onnx: Path, digits_bundle: Path, digits_wasm: Path
+) -> None:
+    for file in (digits_onnx, digits_bundle, digits_wasm):
+        shown = wasmgraph("inspect", file).stdout
+        for text in ("image", "1x1x8x8", "probabilities", "2 Conv", "weights"):
+            assert text in shown, file
+    assert "arena" in wasmgraph("inspect", digits_bundle).stdout
+    assert "wg_run" in wasmgraph("inspect", digits_wasm).stdout
+
+
+def test_verbose_shows_the_onnx_nodes_of_every_step(
+    wasmgraph: Command, digits_bundle: Path
+) -> None:
+    assert "ONNX nodes" not in wasmgraph("inspect", digits_bundle).stdout
+    shown = wasmgraph("inspect", digits_bundle, "-v").stdout
+    assert "ONNX nodes" in shown
+    assert "conv2" in shown
+
+
+def test_a_dynamic_axis_shows_its_name(wasmgraph: Command, tmp_path: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", None]) for name in "xy"
+    ]
+    node = helper.make_node("Identity", ["x"], ["y"])
+    onnx.save(
+        helper.make_model(helper.make_graph([node], "g", values[:1], values[1:]), ir_version=8),
+        tmp_path / "dynamic.onnx",
+    )
+    found = wasmgraph("inspect", "dynamic.onnx", "--json").json
+    assert found["inputs"] == [{"name": "x", "dtype": "int64", "shape": ["batch", "?"]}]
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "text"),
+    [
+        (b"neither\n", 3, "not an ONNX model"),
+        (b"\0asm\1\0\0\0", 6, "no graph"),
+        (b"\0asm\2\0\0\0", 6, "version 1"),
+        (b"\0asm", 6, "wasm"),
+    ],
+)
+def test_what_is_none_of_them_is_refused(
+    wasmgraph: Command, tmp_path: Path, content: bytes, code: int, text: str
+) -> None:
+    (tmp_path / "odd").write_bytes(content)
+    outcome = wasmgraph("inspect", "odd")
+    assert outcome.code == code
+    assert text in outcome.stderr
+    assert outcome.stdout == ""
+
+
+def test_a_folder_that_is_no_bundle_is_refused(wasmgraph: Command, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    outcome = wasmgraph("inspect", "folder")
+    assert outcome.code == 3
+    assert "folder is not a graph bundle" in outcome.stderr
+
+
+def test_what_is_not_there_is_refused(wasmgraph: Command) -> None:
+    outcome = wasmgraph("inspect", "nothing")
+    assert (outcome.code, outcome.stdout) == (3, "")
+    assert "nothing" in outcome.stderr
