@@ -214,7 +214,13 @@ class TestErrors:
         assert "No such command" in outcome.stderr
 
     @pytest.mark.parametrize("args", [(), ("--json",)])
-    def test_ctrl_c_exits_with_130(self, args: tuple[str, ...]) -> None:
+    @pytest.mark.parametrize(
+        ("number", "code", "word"),
+        [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+    )
+    def test_a_signal_unwinds_and_exits_as_a_shell_reports_it(
+        self, number: signal.Signals, code: int, word: str, args: tuple[str, ...]
+    ) -> None:
         child = subprocess.Popen(
             [*script("print('ready', flush=True)\ntime.sleep(60)"), *args],
             stdout=subprocess.PIPE,
@@ -224,10 +230,10 @@ class TestErrors:
         assert child.stderr is not None
         while "ready" not in child.stderr.readline():
             assert child.poll() is None
-        child.send_signal(signal.SIGINT)
+        child.send_signal(number)
         stdout, stderr = child.communicate(timeout=30)
-        assert child.returncode == 130
-        assert "interrupted" in (stdout if args else stderr)
+        assert child.returncode == code
+        assert word in (stdout if args else stderr)
         assert "Traceback" not in stderr
 
     def test_a_reader_that_goes_away_is_no_error(self) -> None:

@@ -45,14 +45,15 @@ class LazyGroup(click.Group):
             code = super().main(arguments, prog_name or "wasmgraph", **extra)
         except click.ClickException as error:
             terminal.fail_click(error)
-        except (KeyboardInterrupt, click.Abort):
-            terminal.fail(Interrupted())
+        except (KeyboardInterrupt, click.Abort) as interrupt:
+            terminal.fail(Interrupted(interrupt))
         except BrokenPipeError:
             terminal.leave_broken_pipe()
         sys.exit(code if isinstance(code, int) else 0)
 
 
 @click.group(
+    "wasmgraph",
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Example: wasmgraph compile model.onnx && wasmgraph run model.wasm -i input.npy",

@@ -22,7 +22,9 @@ import ctypes
 import functools
 import json as json_module
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -50,13 +52,17 @@ PIPE_WIDTH = 120
 EXIT_BROKEN_PIPE = 1  # as rich has it
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which a CI system sends before it kills; cleans up the way Ctrl-C does."""
+
+
 class Interrupted(WasmgraphError):  # noqa: N818 - nothing went wrong
-    """Ctrl-C; 128 + SIGINT, as a shell reports it."""
+    """Ctrl-C or SIGTERM; exits with 128 + the signal's number, as a shell reports it."""
 
-    exit_code = 130
-
-    def __init__(self) -> None:
-        super().__init__("interrupted")
+    def __init__(self, cause: BaseException) -> None:
+        terminated = isinstance(cause, Terminated)
+        super().__init__("terminated" if terminated else "interrupted")
+        self.exit_code = 128 + (signal.SIGTERM if terminated else signal.SIGINT)
 
 
 def example(*lines: str) -> str:
@@ -92,7 +98,7 @@ class Terminal:
             reporter = RichReporter(errors, verbose=self.verbose)
         else:
             reporter = PlainReporter(errors, silent=self.quiet or self.json, verbose=self.verbose)
-        with stdout_on_stderr(), warnings_to(reporter), reporter:
+        with sigterm_interrupts(), stdout_on_stderr(), warnings_to(reporter), reporter:
             yield reporter
 
     def console(self, stderr: bool = False) -> Console:
@@ -196,8 +202,8 @@ def common_options(body: Callable[Concatenate[Terminal, P], None]) -> Callable[P
             sys.stdout.flush()
         except WasmgraphError as error:
             terminal.fail(error)
-        except KeyboardInterrupt:
-            terminal.fail(Interrupted())
+        except KeyboardInterrupt as interrupt:
+            terminal.fail(Interrupted(interrupt))
         except BrokenPipeError:
             terminal.leave_broken_pipe()
         except click.ClickException:
@@ -244,3 +250,20 @@ def warnings_to(reporter: Reporter = SILENT) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.showwarning = show
         yield
+
+
+@contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM unwind like Ctrl-C meanwhile, so that temporary files and cargo go with us."""
+
+    def interrupt(number: int, frame: object) -> NoReturn:  # noqa: ARG001
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python handles signals in its main thread only
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

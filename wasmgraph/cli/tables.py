@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.box import SIMPLE_HEAD
@@ -74,14 +75,23 @@ def listed(amounts: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {amount}".strip() for name, amount in amounts.items())
 
 
+def sizes(parts: Mapping[str, int]) -> str:
+    """The parts of a graph on one line; its file's size stands elsewhere."""
+    return listed({name: size(nbytes) for name, nbytes in parts.items() if name != "file"})
+
+
+def written(path: Path, nbytes: int) -> Text:
+    """A file that was written, and its size."""
+    return Text.assemble((str(path), "green"), f"  {size(nbytes)}")
+
+
 def compile_summary(report: CompileReport) -> RenderableType:
     """What `wasmgraph compile` says when it is done."""
-    parts = {name: size(n) for name, n in report.sizes.items() if name != "file"}
     times = {name: f"{s:.1f} s" for name, s in report.seconds.items()}
     total = sum(report.seconds.values())
     rows: dict[str, RenderableType] = {
-        "written": Text.assemble((str(report.path), "green"), f"  {size(report.sizes['file'])}"),
-        "sizes": listed(parts),
+        "written": written(report.path, report.sizes["file"]),
+        "sizes": sizes(report.sizes),
         "kernels": f"{report.kernels}, called {report.steps} times in a run",
         "time": f"{total:.1f} s: {listed(times)}",
         "agreement": agreement(report.verification),
