@@ -53,4 +53,5 @@ def draw(console: Console, findings: Sequence[Finding]) -> None:
     console.print(table)
     fixes = {f.fix: f.name for f in reversed(findings) if f.status != "ok" and f.fix}
     for fix, name in reversed(fixes.items()):
-        console.print(Text.assemble(("to mend ", "bold"), f"{name}:\n  {fix}"), soft_wrap=True)
+        mend = Text.assemble(("\nto mend ", "bold"), f"{name}:\n  {fix}")
+        console.print(mend, soft_wrap=True)

@@ -36,24 +36,23 @@ def draw(console: Console, found: Inspection, verbose: bool) -> None:
     """The tables: facts, tensors, kernels and, if verbose, steps."""
     from wasmgraph.cli import tables
 
-    console.print(tables.facts(_facts(found)))
-    console.print(tables.tensors(found.inputs, found.outputs))
+    console.print(tables.facts(_facts(found)), "", tables.tensors(found.inputs, found.outputs))
     if found.kernels:
         kernels = tables.plain_table("kernel", "operators", "calls", right=["calls"])
         for kernel in found.kernels:
             kernels.add_row(kernel.symbol, kernel.description, str(kernel.calls))
-        console.print(kernels)
+        console.print("", kernels)
     if found.steps and verbose:
         steps = tables.plain_table("step", "kernel", "ONNX nodes", right=["step"])
         for index, step in enumerate(found.steps):
             symbol = found.kernels[step.kernel].symbol
             steps.add_row(str(index), symbol, ", ".join(step.nodes))
-        console.print(steps)
+        console.print("", steps)
 
 
 def _facts(found: Inspection) -> dict[str, str]:
     """One line each; what this kind of file does not have is left out."""
-    from wasmgraph.cli.tables import listed, size
+    from wasmgraph.cli.tables import kernels, listed, size
 
     source = found.source if found.opset is None else f"{found.source}, opset {found.opset}"
     abi = "" if found.abi is None else f" (ABI {found.abi})"
@@ -66,8 +65,8 @@ def _facts(found: Inspection) -> dict[str, str]:
         "sizes": listed({part: size(n) for part, n in found.sizes.items()}),
         "memory": _memory(found),
         "operators": ", ".join(f"{n} {op}" for op, n in found.operators.items()),
-        "kernels": f"{len(found.kernels)}, called {len(found.steps)} times" if found.steps else "",
-        "imports": ", ".join(found.imports),
+        "kernels": kernels(len(found.kernels), len(found.steps)) if found.kernels else "",
+        "imports": _imports(found),
         "exports": ", ".join(found.exports),
     }
     return {name: value for name, value in rows.items() if value}
@@ -87,3 +86,12 @@ def _memory(found: Inspection) -> str:
     if plan.linear_memory is not None:
         text += f"; linear memory {size(plan.linear_memory)}"
     return text
+
+
+def _imports(found: Inspection) -> str:
+    """By module, so that its name stands there once."""
+    modules: dict[str, list[str]] = {}
+    for item in found.imports:
+        module, _, name = item.partition(".")
+        modules.setdefault(module, []).append(name)
+    return "; ".join(f"{module}: {', '.join(names)}" for module, names in modules.items())

@@ -63,7 +63,7 @@ def tensors(inputs: Iterable[TensorLike], outputs: Iterable[TensorLike]) -> Tabl
 
 def plain_table(*columns: str, right: Iterable[str] = ()) -> Table:
     """An empty table in the house's look; the columns named in `right` hold figures."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     numeric = set(right)
     for column in columns:
         table.add_column(column, justify="right" if column in numeric else "left", overflow="fold")
@@ -85,6 +85,11 @@ def written(path: Path, nbytes: int) -> Text:
     return Text.assemble((str(path), "green"), f"  {size(nbytes)}")
 
 
+def kernels(count: int, steps: int) -> str:
+    """How many kernels there are, and how many calls a run makes."""
+    return f"{count} in {steps} step{'' if steps == 1 else 's'}"
+
+
 def compile_summary(report: CompileReport) -> RenderableType:
     """What `wasmgraph compile` says when it is done."""
     times = {name: f"{s:.1f} s" for name, s in report.seconds.items()}
@@ -92,11 +97,11 @@ def compile_summary(report: CompileReport) -> RenderableType:
     rows: dict[str, RenderableType] = {
         "written": written(report.path, report.sizes["file"]),
         "sizes": sizes(report.sizes),
-        "kernels": f"{report.kernels}, called {report.steps} times in a run",
+        "kernels": kernels(report.kernels, report.steps),
         "time": f"{total:.1f} s: {listed(times)}",
         "agreement": agreement(report.verification),
     }
-    return Group(facts(rows), tensors(report.inputs, report.outputs))
+    return Group(facts(rows), "", tensors(report.inputs, report.outputs))
 
 
 def agreement(report: VerifyReport | None) -> str:
