@@ -1,4 +1,4 @@
-"""The Makefile's own promises, tried on a copy so that this checkout's environment stays as it is."""
+"""The Makefile's promises, tried on a copy: this checkout's environment stays as it is."""
 
 from __future__ import annotations
 
