@@ -1,0 +1,159 @@
+"""The one interface behind which every WebAssembly engine lives.
+
+An adapter is an `Engine`: it turns the bytes of a graph into a `Program`, and a program into as
+many `Instance`s as there are threads. The interface speaks tensors, not pointers, so that an engine
+in this process (Wasmtime) and one in another (Node, a browser) fit behind it alike. Names, dtypes
+and shapes of inputs are checked before an instance sees them (`wasmgraph.runtime.inputs`); what
+comes back from the guest is checked by the adapter.
+
+This module holds no engine and knows nothing of ONNX or of the command line.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from wasmgraph.metadata import Metadata
+
+Array = npt.NDArray[Any]
+
+
+def printable(text: str) -> str:
+    """Text from a graph without what a terminal would obey; line ends stay."""
+    return "".join(c if c == "\n" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """What a graph takes or gives.
+
+    Attributes:
+        name: The ONNX name, unchanged.
+        dtype: A numpy dtype name, e.g. "float32".
+        shape: The extent of every axis.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Length of its bytes (C order, no padding)."""
+        size = np.dtype(self.dtype).itemsize
+        for extent in self.shape:
+            size *= extent
+        return size
+
+    def __str__(self) -> str:
+        return f"{printable(self.name)}: {self.dtype}{list(self.shape)}"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a run may use.
+
+    Attributes:
+        memory: Bytes of linear memory, or None for the engine's own limit (4 GiB).
+        seconds: Wall time of one run, instantiation included, or None for no limit.
+    """
+
+    memory: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What an engine can do, so that asking for more is an error before anything runs."""
+
+    simd: bool
+    relaxed_simd: bool
+    threads: bool
+    memory_limit: bool
+    time_limit: bool
+
+
+@dataclass(frozen=True)
+class GraphFile:
+    """A graph read from disk and found to be one.
+
+    Attributes:
+        path: Where it was read from; names it in errors.
+        data: Its bytes.
+        info: The open file's state, taken after the bytes were read.
+        metadata: Its custom section `wasmgraph`.
+        inputs, outputs: The metadata's tensors.
+    """
+
+    path: Path
+    data: bytes
+    info: os.stat_result
+    metadata: Metadata
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+class Instance(Protocol):
+    """One instantiated graph, used by one thread at a time."""
+
+    def run(self, inputs: Sequence[Array]) -> list[Array]:
+        """Run once.
+
+        Args:
+            inputs: One array per graph input, in its order, dtype and shape as the graph's (any
+                strides, any byte order).
+
+        Returns:
+            One array per graph output; each owns its memory.
+
+        Raises:
+            InferenceError: the graph trapped, reported an error or returned nonsense.
+            RunTimeout, MemoryLimitExceeded: a limit was reached.
+                After any error the instance is of no further use.
+        """
+
+    def close(self) -> None:
+        """Give back its memory; calling it again does nothing."""
+
+
+class Program(Protocol):
+    """A graph that an engine has compiled."""
+
+    def instantiate(self) -> Instance:
+        """A new instance.
+
+        Raises:
+            LoadError: the graph does not keep to the ABI.
+            MemoryLimitExceeded: it needs more memory than allowed to start with.
+            RunTimeout: its start function does not end in time.
+        """
+
+    def close(self) -> None:
+        """Give back the compiled code; instances must be closed before."""
+
+
+class Engine(Protocol):
+    """An adapter to one WebAssembly engine."""
+
+    @property
+    def name(self) -> str:
+        """As in `load(..., runtime=NAME)`, e.g. "wasmtime"."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+
+    def load(self, file: GraphFile, limits: Limits, *, cache: bool) -> Program:
+        """Compile `file`, or take the code compiled before where `cache` allows it.
+
+        Raises:
+            LoadError: the engine refuses the module.
+        """

@@ -1,0 +1,199 @@
+"""Load a graph and run it: the public Python API, over whichever engine.
+
+`load` reads and checks the file; `Graph` checks tensors, gives every thread an instance of its own
+and throws an instance away after an error. How a graph is executed is the engine's business.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from wasmgraph.errors import LoadError
+from wasmgraph.runtime.base import Array, GraphFile, Instance, Limits, Program, TensorSpec
+from wasmgraph.runtime.inputs import check_inputs
+from wasmgraph.runtime.limits import parse_duration, parse_size
+from wasmgraph.runtime.wasmtime_engine import WasmtimeEngine
+from wasmgraph.wasmfile import check_graph
+
+if TYPE_CHECKING:
+    from wasmgraph.metadata import Metadata, TensorInfo
+
+
+class Graph:
+    """A loaded graph. Made by `load`.
+
+    Several threads may call `run` at once: each has an instance of its own, made at its first run.
+    Use it as a context manager, or call `close`, to give the memory back.
+    """
+
+    def __init__(self, file: GraphFile, program: Program) -> None:
+        self._file = file
+        self._program = program
+        self._own = threading.local()
+        self._lock = threading.Lock()
+        self._idle: weakref.WeakSet[Instance] = weakref.WeakSet()
+        self._closed = False
+        self._finalizer = weakref.finalize(self, program.close)
+        self._release(self._take())  # what is wrong with the graph shows while it is loaded
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Name, dtype and shape of every input, in the model's order."""
+        return self._file.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """Name, dtype and shape of every output, in the model's order."""
+        return self._file.outputs
+
+    @property
+    def metadata(self) -> Metadata:
+        """What the graph says of itself."""
+        return self._file.metadata
+
+    @property
+    def path(self) -> Path:
+        """The file it was loaded from."""
+        return self._file.path
+
+    def run(self, inputs: Mapping[str, object]) -> dict[str, Array]:
+        """Run the graph once.
+
+        Args:
+            inputs: An array per input name, of exactly the input's dtype and shape (any strides
+                and byte order). Python numbers and nested lists are converted where that keeps
+                their value.
+
+        Returns:
+            An array per output name. The arrays are the caller's.
+
+        Raises:
+            InputError: inputs are missing, extra, misnamed or of the wrong dtype or shape.
+            InferenceError: the graph trapped or reported an error.
+            MemoryLimitExceeded, RunTimeout: a limit given to `load` was reached.
+            ValueError: the graph is closed.
+        """
+        self._check_open()
+        arrays = check_inputs(self.inputs, inputs)
+        instance = self._take()
+        try:
+            results = instance.run(arrays)
+        except BaseException:
+            # The guest stopped anywhere: nothing can be said of the state of its memory.
+            self._own.instance = None
+            instance.close()
+            raise
+        self._release(instance)
+        return {spec.name: array for spec, array in zip(self.outputs, results, strict=True)}
+
+    def close(self) -> None:
+        """Give back memory and code. A run under way in another thread ends first; then its
+        instance goes too. Calling it again does nothing."""
+        with self._lock:
+            self._closed = True
+            idle = list(self._idle)
+            self._idle.clear()
+        for instance in idle:
+            instance.close()
+        self._finalizer()
+
+    def __enter__(self) -> Graph:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError(f"{self.path} is closed")
+
+    def _take(self) -> Instance:
+        """This thread's instance, made if need be; nobody closes it until `_release`."""
+        with self._lock:
+            self._check_open()
+            instance: Instance | None = getattr(self._own, "instance", None)
+            if instance is not None:
+                self._idle.discard(instance)
+        if instance is None:
+            # Only the thread holds it, so that it goes when the thread ends.
+            self._own.instance = instance = self._program.instantiate()
+        return instance
+
+    def _release(self, instance: Instance) -> None:
+        with self._lock:
+            if not self._closed:
+                self._idle.add(instance)
+                return
+        instance.close()
+
+    def __repr__(self) -> str:
+        inputs, outputs = (", ".join(map(str, specs)) for specs in (self.inputs, self.outputs))
+        return f"<Graph {self.path.name}: {inputs} -> {outputs}>"
+
+
+def load(
+    path: str | os.PathLike[str],
+    max_memory: int | str | None = None,
+    timeout: float | str | None = None,
+    *,
+    cache: bool = True,
+) -> Graph:
+    """Load a graph to run it under Wasmtime, in this process, sandboxed.
+
+    Args:
+        path: A `.wasm` that `wasmgraph compile` wrote.
+        max_memory: Bytes of memory that each instance may have, or a text such as "512MiB".
+        timeout: Wall time that each run may take, in seconds, or a text such as "10s".
+        cache: Whether native code is kept for the next time, in the user's cache folder.
+
+    Raises:
+        LoadError: there is no such file, or it is no graph, or one of another ABI.
+        MemoryLimitExceeded: it needs more than `max_memory` to start with.
+        RunTimeout: its start function takes longer than `timeout`.
+        ValueError: `max_memory` or `timeout` cannot be understood.
+    """
+    limits = Limits(
+        None if max_memory is None else parse_size(max_memory),
+        None if timeout is None else parse_duration(timeout),
+    )
+    file = read_graph(Path(path))
+    return Graph(file, WasmtimeEngine().load(file, limits, cache=cache))
+
+
+def read_graph(path: Path) -> GraphFile:
+    """Read a graph's file and check all that can be told without an engine.
+
+    Raises:
+        LoadError: it cannot be read, or is no graph.
+    """
+    try:
+        with path.open("rb") as stream:
+            data = stream.read()
+            info = os.fstat(stream.fileno())
+    except OSError as error:
+        raise LoadError(f"{path} cannot be read: {error.strerror or error}") from error
+    try:
+        metadata = check_graph(data)
+        return GraphFile(
+            path, data, info, metadata, _specs(metadata.inputs), _specs(metadata.outputs)
+        )
+    except LoadError as error:
+        raise LoadError(f"{path}: {error.message}", error.hint) from error
+
+
+def _specs(tensors: Sequence[TensorInfo]) -> tuple[TensorSpec, ...]:
+    for tensor in tensors:
+        if tensor.dtype == "bfloat16":
+            raise LoadError(f"tensor {tensor.name!r} is bfloat16, which numpy does not have")
+    return tuple(TensorSpec(tensor.name, tensor.dtype, tensor.shape) for tensor in tensors)

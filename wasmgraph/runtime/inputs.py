@@ -1,0 +1,128 @@
+"""Check what a caller feeds a graph against what the graph takes, all problems in one message.
+
+Nothing is cast silently: an array of another dtype is an error that says what to cast to. Plain
+Python numbers and nested lists have no dtype, so they are converted where the value survives.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from wasmgraph.errors import InputError
+from wasmgraph.runtime.base import Array, TensorSpec
+
+
+class _Mismatch(Exception):  # noqa: N818 - never leaves this module
+    """Why one value does not fit, and the way out."""
+
+    def __init__(self, problem: str, hint: str | None = None) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.hint = hint
+
+
+def check_inputs(specs: Sequence[TensorSpec], given: Mapping[str, object]) -> list[Array]:
+    """The arrays of `given` in the order of `specs`.
+
+    Args:
+        specs: The graph's inputs.
+        given: An array (any strides or byte order), number or nested list per input name.
+
+    Raises:
+        InputError: inputs are missing, extra, misnamed, or of the wrong dtype or shape; the message
+            lists every problem.
+    """
+    problems: list[str] = []
+    hints: list[str] = []
+    arrays: list[Array] = []
+    known = {spec.name for spec in specs}
+    missing = [spec.name for spec in specs if spec.name not in given]
+    for name in given:
+        if name not in known:
+            nearest = _nearest(str(name), missing or sorted(known))
+            problems.append(f"there is no input named {name!r}{nearest}")
+    for spec in specs:
+        if spec.name not in given:
+            problems.append(f"input {spec} is missing")
+            continue
+        try:
+            arrays.append(_fit(given[spec.name], spec))
+        except _Mismatch as mismatch:
+            problems.append(f"input {spec.name!r}: {mismatch.problem}")
+            if mismatch.hint:
+                hints.append(mismatch.hint)
+    if problems:
+        if len(hints) < len(problems):
+            takes = ", ".join(map(str, specs)) or "no inputs"
+            hints.append(f"the graph takes {takes}")
+        raise InputError("\n".join(problems), hint="; ".join(dict.fromkeys(hints)))
+    return arrays
+
+
+def _nearest(name: str, candidates: Sequence[str]) -> str:
+    by_folded = {candidate.casefold(): candidate for candidate in candidates}
+    close = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.5)
+    return f"; did you mean {by_folded[close[0]]!r}?" if close else ""
+
+
+def _fit(value: object, spec: TensorSpec) -> Array:
+    expected = np.dtype(spec.dtype)
+    if isinstance(value, (np.ndarray, np.generic)):
+        array = np.asarray(value)
+        if array.dtype.newbyteorder("=") != expected:
+            raise _Mismatch(
+                f"expected dtype {expected}, found {array.dtype}",
+                f'cast {spec.name!r} with .astype("{expected}")',
+            )
+    else:
+        array = _from_python(value, expected)
+    if array.shape != spec.shape:
+        hint = None
+        if array.size == math.prod(spec.shape):
+            hint = f"if the order of the elements is right, {spec.name!r}.reshape({spec.shape})"
+        raise _Mismatch(
+            f"expected shape {list(spec.shape)}, found {list(array.shape)}",
+            hint,
+        )
+    return array
+
+
+def _from_python(value: object, expected: np.dtype[np.generic]) -> Array:
+    """A Python number or nested list as `expected`, if that keeps the value.
+
+    Integers must be exact; floats are rounded to the nearest, as every decimal literal is, but may
+    not overflow; a float never becomes an integer, nor a number a bool.
+    """
+    try:
+        array = np.asarray(value)
+    except (ValueError, OverflowError, TypeError) as error:
+        raise _Mismatch(f"expected an array of {expected}: {error}") from error
+    if array.size == 0:  # an empty list has no dtype at all
+        return array.astype(expected)
+    found = array.dtype.kind
+    allowed = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}.get(expected.kind, expected.kind)
+    if found not in allowed:
+        what = "Python objects" if found == "O" else f"values of kind {array.dtype}"
+        raise _Mismatch(
+            f"expected {expected}, found {what} (a {type(value).__name__})",
+            f"pass a numpy array of {expected}",
+        )
+    if found == "b":
+        return array
+    with np.errstate(over="ignore", invalid="ignore"):
+        converted = array.astype(expected)
+        back = converted.astype(array.dtype)
+    if found == "f":
+        kept = bool(np.all(np.isfinite(converted) | ~np.isfinite(array)))
+    elif expected.kind == "f":
+        kept = bool(np.all(np.isfinite(converted))) and bool(np.all(back == array))
+    else:
+        limits = np.iinfo(str(expected))
+        kept = bool(np.all((array >= limits.min) & (array <= limits.max)))
+    if not kept:
+        raise _Mismatch(f"a value does not fit into {expected}")
+    return converted
