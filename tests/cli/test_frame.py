@@ -222,7 +222,7 @@ class TestErrors:
         self, number: signal.Signals, code: int, word: str, args: tuple[str, ...]
     ) -> None:
         child = subprocess.Popen(
-            [*script("print('ready', flush=True)\ntime.sleep(60)"), *args],
+            [*script("reporter.warn('ready')\ntime.sleep(60)"), *args],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -250,15 +250,24 @@ class TestErrors:
 
 
 class TestStreams:
-    NOISE = "os.system('echo from a child'); print('from python'); warnings.warn('deprecated')"
+    NOISE = (
+        "os.system('echo from a child; echo from a child >&2'); print('from python')\n"
+        "print('from python to stderr', file=sys.stderr); warnings.warn('deprecated')"
+    )
 
     @pytest.mark.parametrize("args", [(), ("--json",), ("-q",)])
-    def test_what_libraries_print_stays_off_stdout(self, args: tuple[str, ...]) -> None:
+    def test_what_libraries_print_is_not_shown(self, args: tuple[str, ...]) -> None:
         done = frob(self.NOISE, *args)
         expected = {(): "the report\n", ("--json",): '{\n  "answer": 42\n}\n', ("-q",): ""}[args]
         assert done.stdout == expected
-        assert "from a child" in done.stderr
-        assert "from python" in done.stderr
+        assert "from" not in done.stderr
+
+    @pytest.mark.parametrize("args", [("-v",), ("-v", "--json")])
+    def test_what_libraries_print_is_on_stderr_when_verbose(self, args: tuple[str, ...]) -> None:
+        done = frob(self.NOISE, *args)
+        assert "from" not in done.stdout
+        for text in ("from a child", "from python", "from python to stderr"):
+            assert text in done.stderr
 
     def test_python_warnings_are_details(self) -> None:
         assert "deprecated" not in frob(self.NOISE).stderr

@@ -28,7 +28,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec
@@ -88,24 +88,27 @@ class Terminal:
     def stages(self) -> Iterator[Reporter]:
         """Run stages inside: yields the reporter that draws them on stderr.
 
-        Whatever a library prints to stdout meanwhile lands on stderr, so that stdout stays ours.
+        Whatever a library prints meanwhile is shown with `-v` only, and never on stdout.
         """
         from wasmgraph.cli.reporters import PlainReporter, RichReporter
 
-        errors = self.console(stderr=True)
-        reporter: PlainReporter | RichReporter
-        if errors.is_terminal and not (self.quiet or self.json):
-            reporter = RichReporter(errors, verbose=self.verbose)
-        else:
-            reporter = PlainReporter(errors, silent=self.quiet or self.json, verbose=self.verbose)
-        with sigterm_interrupts(), stdout_on_stderr(), warnings_to(reporter), reporter:
-            yield reporter
+        silent = self.quiet or self.json
+        with sigterm_interrupts(), libraries_apart(shown=self.verbose) as stream:
+            console = self.console(stream)
+            reporter: PlainReporter | RichReporter
+            # What libraries print would tear the bars apart.
+            if console.is_terminal and not silent and not self.verbose:
+                reporter = RichReporter(console)
+            else:
+                reporter = PlainReporter(console, silent=silent, verbose=self.verbose)
+            with warnings_to(reporter), reporter:
+                yield reporter
 
-    def console(self, stderr: bool = False) -> Console:
-        """A rich console on stdout or stderr: no colours unless that is a terminal."""
+    def console(self, stream: IO[str] | None = None) -> Console:
+        """A rich console on stdout or `stream`: no colours unless that is a terminal."""
         from rich.console import Console
 
-        stream: IO[str] = sys.stderr if stderr else sys.stdout
+        stream = stream or sys.stdout
         tty = stream.isatty()
         return Console(
             file=stream,
@@ -217,26 +220,50 @@ def common_options(body: Callable[Concatenate[Terminal, P], None]) -> Callable[P
 
 
 @contextmanager
-def stdout_on_stderr() -> Iterator[None]:
-    """Send what is written to file descriptor 1 to 2 meanwhile.
+def libraries_apart(*, shown: bool) -> Iterator[IO[str]]:
+    """Keep what libraries print to stdout and stderr apart from what we print.
 
-    TVM's C++ side and onnxruntime write to the descriptor, past `sys.stdout`; both are redirected.
+    TVM's C++ side and onnxruntime write to the file descriptors, past `sys.stdout`, so those are
+    redirected too: to stderr if `shown`, else to nowhere.
+
+    Yields:
+        Our own way to stderr meanwhile.
     """
-    _flush_stdout()
-    saved = os.dup(1)
-    python_stdout, sys.stdout = sys.stdout, sys.stderr
-    os.dup2(2, 1)
+    _flush()
+    streams = sys.stdout, sys.stderr
+    descriptors = os.dup(1), os.dup(2)
+    with ExitStack() as stack:
+        own: IO[str] = sys.stderr
+        if _descriptor(own) == 2:
+            own = stack.enter_context(
+                os.fdopen(os.dup(2), "w", 1, encoding=sys.stderr.encoding, errors="replace")
+            )
+        if not shown:
+            os.dup2(stack.enter_context(open(os.devnull, "wb")).fileno(), 2)
+        os.dup2(2, 1)
+        sys.stdout = sys.stderr = stack.enter_context(
+            os.fdopen(os.dup(2), "w", 1, encoding="utf-8")
+        )
+        try:
+            yield own
+        finally:
+            _flush()
+            sys.stdout, sys.stderr = streams
+            for number, saved in enumerate(descriptors, start=1):
+                os.dup2(saved, number)
+                os.close(saved)
+
+
+def _descriptor(stream: IO[str]) -> int | None:
     try:
-        yield
-    finally:
-        _flush_stdout()
-        sys.stdout = python_stdout
-        os.dup2(saved, 1)
-        os.close(saved)
+        return stream.fileno()
+    except OSError:  # a stream in memory
+        return None
 
 
-def _flush_stdout() -> None:
+def _flush() -> None:
     sys.stdout.flush()
+    sys.stderr.flush()
     ctypes.CDLL(None).fflush(None)  # C's stdio has a buffer of its own
 
 

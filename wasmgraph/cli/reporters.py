@@ -65,11 +65,13 @@ class PlainReporter(Reporter):
 
 
 class RichReporter(Reporter):
-    """A line per stage with a spinner, a bar where the number of steps is known, and its time."""
+    """A line per stage with a spinner, a bar where the number of steps is known, and its time.
 
-    def __init__(self, console: Console, *, verbose: bool = False) -> None:
+    Details are for a verbose user, who gets plain lines.
+    """
+
+    def __init__(self, console: Console) -> None:
         self._console = console
-        self._verbose = verbose
         self._task: TaskID | None = None
         done = "✓" if console.encoding.lower().startswith("utf") else "+"
         self._progress = Progress(
@@ -116,11 +118,6 @@ class RichReporter(Reporter):
                 self._task, total=1, completed=1, detail="", steps=False, seconds=seconds
             )
             self._task = None
-
-    def log(self, message: str) -> None:
-        """Print a detail above the bars, if verbose."""
-        if self._verbose:
-            self._console.print(f"  {message}", style="dim", soft_wrap=True)
 
     def warn(self, message: str) -> None:
         """Print a warning above the bars."""
