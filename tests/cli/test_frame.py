@@ -274,7 +274,7 @@ class TestStreams:
         assert "UserWarning: deprecated" in frob(self.NOISE, "-v").stderr
 
     def test_a_pipe_gets_a_plain_line_per_stage(self) -> None:
-        assert frob("pass").stderr == "import       0.0 s\nlower        0.0 s\n"
+        assert frob("pass").stderr == "import       0.00 s\nlower        0.00 s\n"
 
     @pytest.mark.parametrize("flag", ["-q", "--json"])
     def test_quiet_and_json_get_no_progress(self, flag: str) -> None:

@@ -27,7 +27,7 @@ STAGE_WIDTH = 10
 
 
 class PlainReporter(Reporter):
-    """One line per finished stage, such as `import      1.2 s`; warnings and, if asked, details.
+    """One line per finished stage, such as `import       1.23 s`; warnings and, if asked, details.
 
     Args:
         console: Writes to stderr.
@@ -49,7 +49,7 @@ class PlainReporter(Reporter):
     def finish(self, stage: str, seconds: float) -> None:
         """Print the stage's line."""
         if not self._silent:
-            self._line(f"{stage:<{STAGE_WIDTH}}{seconds:6.1f} s")
+            self._line(f"{stage:<{STAGE_WIDTH}}{seconds:7.2f} s")
 
     def log(self, message: str) -> None:
         """Print a detail, if verbose."""
@@ -136,7 +136,7 @@ class _Seconds(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         seconds = task.fields.get("seconds", task.elapsed or 0.0)
-        return Text(f"{seconds:6.1f} s")
+        return Text(f"{seconds:7.2f} s")
 
 
 def _shortened(detail: str, width: int = 48) -> str:

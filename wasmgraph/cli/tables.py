@@ -92,13 +92,13 @@ def kernels(count: int, steps: int) -> str:
 
 def compile_summary(report: CompileReport) -> RenderableType:
     """What `wasmgraph compile` says when it is done."""
-    times = {name: f"{s:.1f} s" for name, s in report.seconds.items()}
+    times = {name: f"{s:.2f} s" for name, s in report.seconds.items()}
     total = sum(report.seconds.values())
     rows: dict[str, RenderableType] = {
         "written": written(report.path, report.sizes["file"]),
         "sizes": sizes(report.sizes),
         "kernels": kernels(report.kernels, report.steps),
-        "time": f"{total:.1f} s: {listed(times)}",
+        "time": f"{total:.2f} s: {listed(times)}",
         "agreement": agreement(report.verification),
     }
     return Group(facts(rows), "", tensors(report.inputs, report.outputs))
