@@ -1,0 +1,207 @@
+"""Links a bundle with the executor into one `.wasm`, which is put in place whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from wasmgraph.bundle import Bundle, Graph
+from wasmgraph.errors import ModelError, ToolchainError, UnsupportedModelError, WasmgraphError
+from wasmgraph.link.cargo import build_module, missing_symbols
+from wasmgraph.link.graph_source import graph_source
+from wasmgraph.link.regions_object import write_regions_object
+from wasmgraph.link.rust import RustToolchain, find_rust
+from wasmgraph.metadata import (
+    ABI_VERSION,
+    KernelInfo,
+    Metadata,
+    ModelInfo,
+    Sizes,
+    StepInfo,
+    TensorInfo,
+    dump_metadata,
+)
+from wasmgraph.progress import SILENT, Reporter
+from wasmgraph.wasmfile import (
+    ABI_EXPORTS,
+    METADATA_SECTION,
+    WASI_MODULE,
+    add_custom_section,
+    check_graph,
+    keep_names,
+    parse_wasm,
+)
+
+_MEMORY_NBYTES = 2**32
+# The executor's data and the C stack of 1 MiB, rounded up.
+_EXECUTOR_NBYTES = 2**21
+
+
+@dataclass(frozen=True)
+class LinkReport:
+    """What was written.
+
+    Attributes:
+        path: The graph.
+        file_nbytes: Its length.
+        code_nbytes: All of it but the weights.
+        weights_nbytes, arena_nbytes, io_nbytes: The three regions; the last two take no room in
+            the file.
+    """
+
+    path: Path
+    file_nbytes: int
+    code_nbytes: int
+    weights_nbytes: int
+    arena_nbytes: int
+    io_nbytes: int
+
+
+def link(bundle: Bundle, out: Path, reporter: Reporter = SILENT) -> LinkReport:
+    """Link a bundle into the graph `out`, which is replaced as a whole or left as it was.
+
+    Raises:
+        ModelError: the bundle contradicts itself.
+        UnsupportedModelError: it needs more memory than 32-bit wasm has.
+        ToolchainError: Rust is missing or fails, or the object code needs unknown symbols.
+        WasmgraphError: `out` cannot be written.
+    """
+    graph = bundle.graph
+    source = graph_source(graph)
+    _check_sizes(bundle)
+    _check_writable(out)
+    rust = find_rust()
+    reporter.log(f"Rust {rust.version} ({rust.rustc}), target {rust.target}")
+    with tempfile.TemporaryDirectory(prefix="wasmgraph-link-") as folder:
+        data = _build(bundle, source, rust, Path(folder), reporter)
+    data = _with_metadata(data, graph, rust)
+    check_graph(data)
+    _replace(out, data)
+    return LinkReport(
+        path=out,
+        file_nbytes=len(data),
+        code_nbytes=len(data) - graph.params_nbytes,
+        weights_nbytes=graph.params_nbytes,
+        arena_nbytes=graph.arena_nbytes,
+        io_nbytes=graph.io_nbytes,
+    )
+
+
+def crate_folder() -> Path:
+    """The executor crate: in the checkout, or in the installed package.
+
+    Raises:
+        ToolchainError: neither is there, so the installation is damaged.
+    """
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "_toolchain" / "executor", package.parent / "toolchain" / "executor"):
+        if (folder / "Cargo.toml").is_file():
+            return folder
+    raise ToolchainError(
+        "this installation of wasmgraph lacks its executor crate",
+        hint="install wasmgraph again",
+    )
+
+
+def _build(
+    bundle: Bundle, source: str, rust: RustToolchain, folder: Path, reporter: Reporter
+) -> bytes:
+    """The linked module, before its metadata. A copy of the crate gets the graph's source."""
+    crate = folder / "executor"
+    (crate / "src").mkdir(parents=True)
+    original = crate_folder()
+    for file in (*original.glob("Cargo.*"), *original.glob("src/*.rs")):
+        shutil.copyfile(file, crate / file.relative_to(original))
+    (crate / "src" / "generated.rs").write_text(source, encoding="utf-8")
+    (crate / "graph.o").write_bytes(bundle.object_code)
+    write_regions_object(crate / "regions.o", bundle.graph, bundle.params)
+    # A kernel that is called with another number of pointers than it takes is only a warning to
+    # the linker, which replaces the call by a trap.
+    arguments = ["graph.o", "regions.o", "--fatal-warnings"]
+    reporter.log(
+        f"cargo build ({len(bundle.graph.steps)} steps, {len(bundle.params)} weight bytes)"
+    )
+    data = build_module(rust, crate, arguments).read_bytes()
+    # rustc tells the linker to import whatever it does not find.
+    foreign = [item.name for item in parse_wasm(data).imports if item.module != WASI_MODULE]
+    if foreign:
+        raise missing_symbols(foreign)
+    # Profilers want the kernels' names. Those of Rust's functions are 20 to 25 KB, a fifth of the
+    # executor, and are of use to nobody who runs a model. Rust exports what the kernels call, too.
+    symbols = {kernel.symbol for kernel in bundle.graph.kernels}
+    return keep_names(data, exports=ABI_EXPORTS, functions=symbols)
+
+
+def _with_metadata(data: bytes, graph: Graph, rust: RustToolchain) -> bytes:
+    """The module with its metadata, which give the size of the whole file, themselves included."""
+    code = len(data) - graph.params_nbytes
+    while True:
+        payload = dump_metadata(_metadata(graph, code, rust))
+        whole = add_custom_section(data, METADATA_SECTION, payload)
+        # Grows at most by a digit or two, then stays.
+        if len(whole) - graph.params_nbytes == code:
+            return whole
+        code = len(whole) - graph.params_nbytes
+
+
+def _metadata(graph: Graph, code_nbytes: int, rust: RustToolchain) -> Metadata:
+    source = graph.source
+    return Metadata(
+        abi=ABI_VERSION,
+        producer={**graph.producer, "rustc": rust.version},
+        model=ModelInfo(source.name, source.sha256, source.opset, source.operators),
+        simd=graph.simd,
+        threads=False,
+        inputs=tuple(TensorInfo(t.name, t.dtype, t.shape) for t in graph.inputs),
+        outputs=tuple(TensorInfo(t.name, t.dtype, t.shape) for t in graph.outputs),
+        sizes=Sizes(code_nbytes, graph.params_nbytes, graph.arena_nbytes, graph.io_nbytes),
+        kernels=tuple(KernelInfo(k.symbol, k.description) for k in graph.kernels),
+        steps=tuple(StepInfo(step.kernel, step.nodes) for step in graph.steps),
+    )
+
+
+def _check_sizes(bundle: Bundle) -> None:
+    graph = bundle.graph
+    if len(bundle.params) != graph.params_nbytes:
+        raise ModelError(
+            f"the bundle has {len(bundle.params)} bytes of weights, "
+            f"its graph.json expects {graph.params_nbytes}"
+        )
+    needed = graph.params_nbytes + graph.io_nbytes + graph.arena_nbytes + _EXECUTOR_NBYTES
+    if needed > _MEMORY_NBYTES:
+        raise UnsupportedModelError(
+            f"the graph needs {needed} bytes of memory, 32-bit WebAssembly has {_MEMORY_NBYTES}"
+        )
+
+
+def _cannot_write(out: Path, reason: str) -> WasmgraphError:
+    return WasmgraphError(f"{out} cannot be written: {reason}", hint="choose another output path")
+
+
+def _check_writable(out: Path) -> None:
+    """Find out before the work rather than after it; `_replace` has the last word."""
+    if out.is_dir():
+        raise _cannot_write(out, "it is a folder")
+    if not out.parent.is_dir():
+        raise _cannot_write(out, f"{out.parent} is not a folder")
+    if not os.access(out.parent, os.W_OK | os.X_OK):
+        raise _cannot_write(out, f"no permission to write in {out.parent}")
+
+
+def _replace(out: Path, data: bytes) -> None:
+    """Write beside the target, then rename: nobody ever sees half a file."""
+    temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+            temporary.replace(out)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise _cannot_write(out, error.strerror or str(error)) from error
