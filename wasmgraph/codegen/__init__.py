@@ -1,0 +1,43 @@
+"""Stage 4: kernels to a wasm32 object, and everything together to a graph bundle."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from wasmgraph.bundle import Bundle, SimdLevel, Source
+from wasmgraph.progress import SILENT, Reporter
+
+if TYPE_CHECKING:
+    from wasmgraph.lower.kernels import LoweredKernels
+    from wasmgraph.optimise.program import Program
+
+__all__ = ["generate"]
+
+
+def generate(
+    program: Program,
+    lowered: LoweredKernels,
+    source: Source,
+    simd: SimdLevel,
+    reporter: Reporter = SILENT,
+) -> Bundle:
+    """Compile the kernels with LLVM and lay out weights and memory.
+
+    Raises:
+        UnsupportedModelError: the graph does not fit 32-bit memory.
+    """
+    from wasmgraph import __version__
+    from wasmgraph.codegen.assemble import assemble
+    from wasmgraph.codegen.object_code import compile_object
+    from wasmgraph.optimise.memory import plan_memory
+
+    plan = plan_memory(program)
+    reporter.log(f"arena {plan.arena_nbytes / 2**20:.2f} MiB")
+    object_code = compile_object(lowered.module, simd)
+    producer = {
+        "wasmgraph": __version__,
+        "apache-tvm": version("apache-tvm"),
+        "onnx": version("onnx"),
+    }
+    return assemble(program, lowered, plan, object_code, source, producer, simd)

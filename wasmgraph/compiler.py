@@ -1,0 +1,191 @@
+"""All stages in a row: `compile` takes a model and leaves a verified graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wasmgraph.atomic import replaced_when_done
+from wasmgraph.bundle import SIMD_LEVELS, Bundle, SimdLevel, Source, Tensor, write_bundle
+from wasmgraph.errors import InputError, WasmgraphError
+from wasmgraph.progress import SILENT, Reporter, stage
+
+if TYPE_CHECKING:
+    import onnx
+
+    from wasmgraph.verification import VerifyReport
+
+    Model = str | Path | onnx.ModelProto
+
+STAGES = ("import", "optimise", "lower", "codegen", "link", "verify")
+
+
+@dataclass(frozen=True)
+class CompileReport:
+    """What a compilation made.
+
+    Attributes:
+        path: The graph.
+        source: The model it came from.
+        simd: The SIMD level it needs.
+        inputs, outputs: Names, dtypes and shapes.
+        kernels: How many distinct kernels it holds.
+        steps: How many kernel calls one run makes.
+        sizes: Bytes of "file", "code" (the file less its weights), "weights", "arena" and "io".
+        seconds: Wall time by stage.
+        verification: The comparison with onnxruntime, or None where it was not asked for.
+    """
+
+    path: Path
+    source: Source
+    simd: SimdLevel
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    kernels: int
+    steps: int
+    sizes: Mapping[str, int]
+    seconds: Mapping[str, float]
+    verification: VerifyReport | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain values."""
+
+        def tensor(item: Tensor) -> dict[str, Any]:
+            return {"name": item.name, "dtype": item.dtype, "shape": list(item.shape)}
+
+        return {
+            "path": str(self.path),
+            "model": {"name": self.source.name, "sha256": self.source.sha256},
+            "simd": self.simd,
+            "inputs": [tensor(item) for item in self.inputs],
+            "outputs": [tensor(item) for item in self.outputs],
+            "kernels": self.kernels,
+            "steps": self.steps,
+            "sizes": dict(self.sizes),
+            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
+            "verification": None if self.verification is None else self.verification.to_json(),
+        }
+
+
+def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
+    model: Model,
+    out: str | Path | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    simd: SimdLevel = "simd128",
+    *,
+    bundle_dir: str | Path | None = None,
+    verify: bool = True,
+    rtol: float = 1e-3,
+    atol: float = 1e-4,
+    seed: int = 0,
+    reporter: Reporter = SILENT,
+) -> CompileReport:
+    """Compile an ONNX model into one WebAssembly file.
+
+    Args:
+        model: A path or a model in memory.
+        out: The graph to write; by default the model's name with the suffix .wasm, in the current
+            folder.
+        shapes: Extents of inputs by name, for dynamic axes.
+        simd: "none", "simd128" or "relaxed".
+        bundle_dir: Where to keep the graph bundle.
+        verify: Whether to compare the graph with onnxruntime on seeded inputs. Where they
+            disagree, no file is written.
+        rtol, atol: Agreement is |a - b| <= atol + rtol * |b| for every element.
+        seed: Of the inputs to verify on.
+        reporter: Told about stages.
+
+    Raises:
+        ModelError, UnsupportedModelError, InputError, ToolchainError: as their docstrings say.
+        VerificationError: the outputs disagree; the graph is not written.
+    """
+    from wasmgraph.importer import load_model
+
+    from wasmgraph.importer import import_model, load_model
+    from wasmgraph.link import find_rust, link
+    from wasmgraph.verification import find_onnxruntime
+
+    if simd not in SIMD_LEVELS:
+        raise InputError(f"unknown SIMD level {simd!r}; there are {', '.join(SIMD_LEVELS)}")
+    # What is missing is said now, not after a minute of work.
+    find_rust()
+    if verify:
+        find_onnxruntime()
+    seconds: dict[str, float] = {}
+    with stage(reporter, "import", seconds):
+        imported = import_model(load_model(model), shapes, reporter)
+    bundle = _build(imported, simd, seconds, reporter)
+    if bundle_dir is not None:
+        _keep_bundle(bundle, Path(bundle_dir))
+    target = _target(model, out)
+    with replaced_when_done(target) as unfinished:
+        with stage(reporter, "link", seconds):
+            linked = link(bundle, unfinished, reporter)
+        verification = None
+        if verify:
+            with stage(reporter, "verify", seconds):
+                verification = _verify(unfinished, target, model, rtol, atol, seed)
+    return CompileReport(
+        path=target,
+        source=bundle.graph.source,
+        simd=simd,
+        inputs=bundle.graph.inputs,
+        outputs=bundle.graph.outputs,
+        kernels=len(bundle.graph.kernels),
+        steps=len(bundle.graph.steps),
+        sizes={
+            "file": linked.file_nbytes,
+            "code": linked.code_nbytes,
+            "weights": linked.weights_nbytes,
+            "arena": linked.arena_nbytes,
+            "io": linked.io_nbytes,
+        },
+        seconds=seconds,
+        verification=verification,
+    )
+
+
+def _target(model: Model, out: str | Path | None) -> Path:
+    if out is not None:
+        return Path(out)
+    if isinstance(model, (str, Path)):
+        return Path(Path(model).stem + ".wasm")
+    return Path((model.graph.name or "model") + ".wasm")
+
+
+def _build(
+    imported: Any, simd: SimdLevel, seconds: dict[str, float], reporter: Reporter
+) -> Bundle:
+    from wasmgraph.codegen import generate
+    from wasmgraph.lower import lower
+    from wasmgraph.optimise import optimise
+
+    with stage(reporter, "optimise", seconds):
+        program = optimise(imported, reporter)
+    with stage(reporter, "lower", seconds):
+        lowered = lower(program, simd, reporter)
+    with stage(reporter, "codegen", seconds):
+        return generate(program, lowered, imported.source, simd, reporter)
+
+
+def _verify(
+    unfinished: Path, target: Path, model: Model, rtol: float, atol: float, seed: int
+) -> VerifyReport:
+    from wasmgraph.verification import verify
+
+    report = verify(unfinished, model, rtol=rtol, atol=atol, seed=seed)
+    report = replace(report, graph=str(target))
+    report.raise_if_disagree()
+    return report
+
+
+def _keep_bundle(bundle: Bundle, folder: Path) -> None:
+    try:
+        write_bundle(bundle, folder)
+    except OSError as error:
+        raise WasmgraphError(
+            f"cannot write the bundle to {folder}: {error.strerror or error}",
+            hint="choose another folder with --bundle",
+        ) from error

@@ -1,0 +1,74 @@
+"""Which converter turns an ONNX node into Relax: ours where there is one, else TVM's.
+
+TVM ignores a node's domain and has some operators wrong; `REJECTED` says which and why, so that a
+wrong converter is never reached.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from wasmgraph.importer.converters.table import CONVERTERS, Converter
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["CONVERTERS", "Converter", "find_converter", "is_supported", "why_unsupported"]
+
+# TVM's importer has a converter of this name which is wrong or means something else.
+REJECTED = {
+    "Attention": "TVM reads it as com.microsoft's operator of that name",
+    "LSTM": "recurrent operators are not supported yet",
+    "GRU": "recurrent operators are not supported yet",
+    "RNN": "recurrent operators are not supported yet",
+    "If": "control flow is not supported yet",
+    "Loop": "control flow is not supported yet",
+    "Scan": "control flow is not supported yet",
+    "NonMaxSuppression": "the size of its output depends on data",
+    "NonZero": "the size of its output depends on data",
+    "Unique": "the size of its output depends on data",
+    "Compress": "the size of its output depends on data",
+    "Optional": "optional values are not supported",
+    "OptionalHasElement": "optional values are not supported",
+    "OptionalGetElement": "optional values are not supported",
+    "SequenceAt": "sequences are not supported",
+    "SequenceConstruct": "sequences are not supported",
+    "SequenceEmpty": "sequences are not supported",
+    "SequenceErase": "sequences are not supported",
+    "SequenceInsert": "sequences are not supported",
+    "SequenceLength": "sequences are not supported",
+    "ConcatFromSequence": "sequences are not supported",
+    "SplitToSequence": "sequences are not supported",
+}
+
+
+def find_converter(node: onnx.NodeProto) -> Converter | None:
+    """Our own converter for the node, or None where TVM's is to be used."""
+    return CONVERTERS.get((node.domain, node.op_type))
+
+
+def is_supported(node: onnx.NodeProto) -> bool:
+    """Whether some converter takes the node's operator."""
+    return why_unsupported(node) is None
+
+
+def why_unsupported(node: onnx.NodeProto) -> str | None:
+    """The reason why the node's operator cannot be compiled, or None if it can."""
+    if find_converter(node) is not None:
+        return None
+    if node.domain:
+        return f"operators of the domain {node.domain!r} are not supported"
+    if node.op_type in REJECTED:
+        return REJECTED[node.op_type]
+    if node.op_type not in _tvm_operators():
+        return "the operator is not supported"
+    return None
+
+
+@lru_cache(maxsize=1)
+def _tvm_operators() -> frozenset[str]:
+    from tvm.relax.frontend.onnx import onnx_frontend
+
+    table = onnx_frontend._get_convert_map()
+    return frozenset(name for name, converter in table.items() if converter is not None)

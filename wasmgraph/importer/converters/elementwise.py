@@ -1,0 +1,54 @@
+"""Element-wise operators whose conversion by TVM is wrong or needlessly long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from typing import Any
+
+import numpy as np
+from tvm import relax
+
+from wasmgraph.importer.converters.static import constant, dtype_of, operand, required_constant
+
+
+def clip(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    """Clip with constant bounds; TVM tests each bound for NaN at run time.
+
+    A bound that is NaN or left out does not bind, as in onnxruntime.
+    """
+    x = inputs[0]
+    dtype = dtype_of(x)
+    for index, bound in ((1, relax.op.maximum), (2, relax.op.minimum)):
+        limit = operand(inputs, index)
+        if limit is None:
+            continue
+        value = required_constant(limit, "the bound of Clip").reshape(())
+        if value.dtype.kind == "f" and (np.isnan(value) or np.isinf(value)):
+            continue
+        x = bb.normalize(bound(x, constant(value, dtype)))
+    return x
+
+
+def variadic(
+    combine: Callable[[Any, Any], Any], mean: bool = False
+) -> Callable[[Any, Sequence[Any], Mapping[str, Any]], Any]:
+    """Max, Min, Sum or Mean of any number of inputs, as a chain of fusible binary operators.
+
+    TVM broadcasts every input and stacks them into one tensor first.
+    """
+
+    def convert(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+        total = reduce(lambda a, b: bb.normalize(combine(a, b)), inputs)
+        if mean:
+            count = constant(len(inputs), dtype_of(inputs[0]))
+            return relax.op.divide(total, count)
+        return total
+
+    return convert
+
+
+maximum = variadic(relax.op.maximum)
+minimum = variadic(relax.op.minimum)
+total = variadic(relax.op.add)
+mean = variadic(relax.op.add, mean=True)

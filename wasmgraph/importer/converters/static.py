@@ -1,0 +1,49 @@
+"""What converters ask of Relax expressions whose shapes are static."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tvm import relax
+from tvm.ir import GenericConst
+
+
+def constant(value: Any, dtype: str | None = None) -> Any:
+    """A Relax constant of exactly this dtype; `relax.const` alone turns int64 into int32."""
+    array = np.asarray(value, dtype)
+    return relax.const(np.ascontiguousarray(array).reshape(array.shape), array.dtype.name)
+
+
+def shape_of(expr: Any) -> tuple[int, ...]:
+    """The static shape of a tensor expression."""
+    return tuple(int(extent) for extent in expr.ty.shape.values)
+
+
+def dtype_of(expr: Any) -> str:
+    """The dtype name of a tensor expression."""
+    dtype = expr.ty.dtype
+    return str(getattr(dtype, "dtype", dtype))
+
+
+def constant_value(expr: Any) -> NDArray[Any] | None:
+    """The value of a constant expression, else None."""
+    return expr.value.numpy() if isinstance(expr, GenericConst) else None
+
+
+def required_constant(expr: Any, what: str) -> NDArray[Any]:
+    """The value of an operand that must be known at compile time.
+
+    Raises:
+        NotImplementedError: it is computed at run time.
+    """
+    value = constant_value(expr)
+    if value is None:
+        raise NotImplementedError(f"{what} is computed at run time; it must be a constant")
+    return value
+
+
+def operand(inputs: Any, index: int) -> Any:
+    """An optional input: None where it is left out or beyond the end."""
+    return inputs[index] if index < len(inputs) else None

@@ -1,0 +1,25 @@
+"""Our own converters, by domain and operator.
+
+Each takes the block builder, the inputs (None where left out) and the attributes, and returns
+one expression, or a tuple of them where the operator has several outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from wasmgraph.importer.converters import elementwise, indexing, normalisation
+
+Converter = Callable[[Any, Sequence[Any], Mapping[str, Any]], Any]
+
+CONVERTERS: dict[tuple[str, str], Converter] = {
+    ("", "BatchNormalization"): normalisation.batch_norm,
+    ("", "Clip"): elementwise.clip,
+    ("", "Gather"): indexing.gather,
+    ("", "Max"): elementwise.maximum,
+    ("", "Mean"): elementwise.mean,
+    ("", "Min"): elementwise.minimum,
+    ("", "Slice"): indexing.slice_,
+    ("", "Sum"): elementwise.total,
+}

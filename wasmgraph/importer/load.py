@@ -1,0 +1,226 @@
+"""Read an ONNX model, from a file or from memory, and make sure it is one.
+
+What comes out is a checked `ModelProto` with all of its weights inside. Nothing here knows which
+operators can be compiled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import external_data_helper
+
+from wasmgraph.errors import ModelError
+
+MAX_WEIGHT_BYTES = 2**31 - 1
+"""A wasm32 memory has 4 GiB; rustc and protobuf both stop at 2 GiB of weights in one file."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that parsed and passed ONNX's checker.
+
+    Attributes:
+        proto: The model, external data loaded into it.
+        name: The file's name, or the graph's where there is no file.
+        sha256: Hex digest over the model's bytes and its external data.
+    """
+
+    proto: onnx.ModelProto
+    name: str
+    sha256: str
+
+
+def load_model(model: str | Path | onnx.ModelProto) -> LoadedModel:
+    """Load and check a model.
+
+    Raises:
+        ModelError: no such file, not ONNX, invalid, or its external data is missing, lies outside
+            the model's folder or has the wrong size.
+    """
+    if isinstance(model, onnx.ModelProto):
+        proto = onnx.ModelProto()
+        proto.CopyFrom(model)
+        name = proto.graph.name or "model"
+        digest = hashlib.sha256(proto.SerializeToString(deterministic=True))
+        folder: Path | None = None
+    else:
+        path = Path(model)
+        name = path.name
+        data = _read(path)
+        digest = hashlib.sha256(data)
+        proto = _parse(data, path)
+        folder = path.parent
+    for tensor in _all_tensors(proto.graph):
+        if external_data_helper.uses_external_data(tensor):
+            _load_external(tensor, folder, name)
+            digest.update(tensor.raw_data)
+    _check_tensors(proto.graph, name)
+    _check(proto, name)
+    return LoadedModel(proto, name, digest.hexdigest())
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _parse(data: bytes, path: Path) -> onnx.ModelProto:
+    try:
+        proto = onnx.load_model_from_string(data)
+    except DecodeError as error:
+        raise ModelError(
+            f"{path} is not an ONNX model: its bytes do not parse as one",
+            hint="the file may be truncated, or a Git LFS pointer instead of the model itself",
+        ) from error
+    if not proto.HasField("graph") or not proto.ir_version:
+        raise ModelError(f"{path} is not an ONNX model: it has no graph")
+    return proto
+
+
+def _all_tensors(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
+    tensors = list(graph.initializer)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                tensors.append(attribute.t)
+            tensors.extend(attribute.tensors)
+            for subgraph in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
+                tensors.extend(_all_tensors(subgraph))
+    return tensors
+
+
+def _load_external(tensor: onnx.TensorProto, folder: Path | None, model: str) -> None:
+    """Read one tensor's external data, which must lie in the model's own folder."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries.get("location", "")
+    if folder is None:
+        raise ModelError(
+            f"{model}: the weights of {tensor.name!r} are in the external file {location!r}, "
+            "which a ModelProto in memory does not carry",
+            hint="load it with onnx.load(path), which reads external data, or pass the path",
+        )
+    path = folder / location
+    if not path.resolve().is_relative_to(folder.resolve()) or not location:
+        raise ModelError(
+            f"{model}: the external data of {tensor.name!r} is at {location!r}, outside the "
+            "model's folder"
+        )
+    try:
+        offset = int(entries.get("offset", 0))
+        length = int(entries["length"]) if "length" in entries else None
+        if offset < 0 or (length is not None and length < 0):
+            raise ValueError("negative offset or length")
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read() if length is None else file.read(length)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ModelError(
+            f"{model}: cannot read the external data of {tensor.name!r} from {path}: {reason}",
+            hint="external data files must be kept beside the .onnx file",
+        ) from error
+    if length is not None and len(data) != length:
+        raise ModelError(
+            f"{model}: {path} ends before the {length} bytes of {tensor.name!r} at offset {offset}"
+        )
+    tensor.raw_data = data
+    tensor.ClearField("external_data")
+    tensor.data_location = onnx.TensorProto.DEFAULT
+
+
+def _check_tensors(graph: onnx.GraphProto, name: str) -> None:
+    """Refuse tensors whose declared and stored sizes differ, before anything allocates them."""
+    total = 0
+    for tensor in _all_tensors(graph):
+        elements = 1
+        for dim in tensor.dims:
+            if dim < 0:
+                raise ModelError(f"{name}: initializer {tensor.name!r} has a negative dimension")
+            elements *= dim
+        if tensor.HasField("raw_data") and tensor.data_type in _ITEM_BITS:
+            expected = (elements * _ITEM_BITS[tensor.data_type] + 7) // 8
+            if len(tensor.raw_data) != expected:
+                raise ModelError(
+                    f"{name}: initializer {tensor.name!r} of shape {list(tensor.dims)} needs "
+                    f"{expected} bytes, the file has {len(tensor.raw_data)}"
+                )
+        total += tensor.ByteSize()
+    if total > MAX_WEIGHT_BYTES:
+        raise ModelError(
+            f"{name} has {total / 2**30:.1f} GiB of weights; a graph can hold less than 2 GiB"
+        )
+
+
+def _item_bits() -> dict[int, int]:
+    bits = {}
+    for data_type in onnx.TensorProto.DataType.values():
+        if data_type in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING):
+            continue
+        label = onnx.TensorProto.DataType.Name(data_type)
+        if label.endswith(("INT4",)) or label == "FLOAT4E2M1":
+            bits[data_type] = 4
+        elif label.endswith("INT2"):
+            bits[data_type] = 2
+        else:
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(data_type)
+            bits[data_type] = np.dtype(dtype).itemsize * 8
+    return bits
+
+
+_ITEM_BITS = _item_bits()
+
+
+def _check(proto: onnx.ModelProto, name: str) -> None:
+    try:
+        onnx.checker.check_model(_without_weights(proto))
+    except onnx.checker.ValidationError as error:
+        text = str(error)
+        # Unknown operators are reported by the importer, all of them at once.
+        if "No Op registered" in text or "No opset import for domain" in text:
+            return
+        reason = text.split("\n\n==> Context")[0].strip().replace("\n", " ")
+        raise ModelError(f"{name} is not a valid ONNX model: {reason}") from error
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(f"{name} is not a valid ONNX model: {error}") from error
+
+
+def _without_weights(proto: onnx.ModelProto, limit: int = 4096) -> onnx.ModelProto:
+    """A copy for the checker, in which large initializers are empty.
+
+    The checker takes serialised bytes; copying the weights would double the memory for nothing,
+    as their sizes were checked already.
+    """
+    light = onnx.ModelProto()
+    heavy = {t.name for t in proto.graph.initializer if t.ByteSize() > limit}
+    if not heavy:
+        return proto
+    for field, value in proto.ListFields():
+        if field.name != "graph":
+            _copy_field(light, field.name, value)
+    for field, value in proto.graph.ListFields():
+        if field.name != "initializer":
+            _copy_field(light.graph, field.name, value)
+    for tensor in proto.graph.initializer:
+        if tensor.name not in heavy:
+            light.graph.initializer.append(tensor)
+        else:
+            light.graph.initializer.add(
+                name=tensor.name, data_type=tensor.data_type, dims=[0], raw_data=b""
+            )
+    return light
+
+
+def _copy_field(target: object, name: str, value: object) -> None:
+    field = getattr(target, name)
+    if hasattr(field, "MergeFrom"):
+        field.MergeFrom(value)
+    else:
+        setattr(target, name, value)

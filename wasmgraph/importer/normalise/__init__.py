@@ -1,0 +1,36 @@
+"""Normalise at the ONNX level, where it is quick, so that Relax sees one dialect.
+
+After it: one opset, no functions, static shapes, and nothing left that can be computed now.
+"""
+
+from __future__ import annotations
+
+from wasmgraph.importer.network import Network
+from wasmgraph.importer.normalise.fold import fold_constants
+from wasmgraph.importer.normalise.inline import inline_schema_functions
+from wasmgraph.importer.normalise.simplify import (
+    drop_empty_operands,
+    remove_dead_nodes,
+    remove_no_ops,
+)
+from wasmgraph.importer.normalise.upgrade import upgrade_opset
+
+PASSES = (
+    upgrade_opset,
+    inline_schema_functions,
+    remove_no_ops,
+    fold_constants,
+    remove_no_ops,
+    drop_empty_operands,
+    remove_dead_nodes,
+)
+
+
+def normalise(network: Network) -> None:
+    """Run the passes in order, on a network whose input shapes are fixed.
+
+    Raises:
+        ModelError: the shapes contradict each other.
+    """
+    for step in PASSES:
+        step(network)

@@ -1,0 +1,150 @@
+"""Infer shapes and compute, with numpy, everything that depends on constants alone.
+
+TVM's own constant folding builds a host kernel per expression (5 to 10 s for a typical model);
+onnx's reference evaluator does the same in milliseconds, with ONNX's semantics.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import helper, shape_inference
+from onnx.reference import ReferenceEvaluator
+
+from wasmgraph.errors import ModelError
+from wasmgraph.importer.network import (
+    Network,
+    TensorType,
+    attributes,
+    network_to_proto,
+    subgraphs,
+    tensor_type,
+)
+
+# Their results differ from call to call, so they are not constants.
+RANDOM_OPS = frozenset(
+    ["Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"]
+)
+
+MAX_GROWTH_BYTES = 1 << 20
+"""A folded result may be this much larger than its inputs: expanding a scalar into a huge tensor
+is cheaper at run time than in the file."""
+
+
+def fold_constants(network: Network) -> None:
+    """Alternate shape inference and folding until nothing changes.
+
+    Raises:
+        ModelError: shapes contradict each other, or a constant expression is invalid.
+    """
+    while True:
+        infer_shapes(network)
+        if not _fold_once(network):
+            return
+
+
+def infer_shapes(network: Network) -> None:
+    """Fill `network.types`.
+
+    Raises:
+        ModelError: ONNX's shape inference finds a contradiction.
+    """
+    proto = network_to_proto(network)
+    for output in proto.graph.output:
+        # What the file claims may predate the shapes given now.
+        if output.type.HasField("tensor_type"):
+            output.type.tensor_type.ClearField("shape")
+    try:
+        inferred = shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
+    except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().replace("\n", " ")
+        raise ModelError(f"{network.name}: the shapes do not fit together: {reason}") from error
+    graph = inferred.graph
+    network.types = {
+        name: TensorType(array.dtype, array.shape) for name, array in network.weights.items()
+    }
+    for value in [*graph.input, *graph.value_info, *graph.output]:
+        known = tensor_type(value)
+        if known is not None:
+            network.types[value.name] = known
+
+
+def _fold_once(network: Network) -> bool:
+    kept = []
+    for node in network.nodes:
+        values = _evaluate(node, network)
+        if values is None:
+            kept.append(node)
+        else:
+            network.weights.update(values)
+    changed = len(kept) < len(network.nodes)
+    network.nodes = kept
+    return changed
+
+
+def _evaluate(node: onnx.NodeProto, network: Network) -> dict[str, np.ndarray] | None:
+    """The node's outputs if they are constants worth storing, else None."""
+    if node.domain or node.op_type in RANDOM_OPS or any(subgraphs(node)):
+        return None
+    if node.op_type == "Shape":
+        return _fold_shape(node, network)
+    if node.op_type == "Size":
+        known = network.types.get(node.input[0])
+        if known is not None and known.shape is not None:
+            return {node.output[0]: np.array(int(np.prod(known.shape)), np.int64)}
+        return None
+    names = [name for name in node.input if name]
+    if not all(name in network.weights for name in names) or not _worth_storing(node, network):
+        return None
+    return _run_reference(node, {name: network.weights[name] for name in names}, network)
+
+
+def _fold_shape(node: onnx.NodeProto, network: Network) -> dict[str, np.ndarray] | None:
+    known = network.types.get(node.input[0])
+    if known is None or known.shape is None:
+        return None
+    window = attributes(node)
+    shape = known.shape[window.get("start", 0) : window.get("end")]  # type: ignore[misc]
+    return {node.output[0]: np.array(shape, np.int64)}
+
+
+def _worth_storing(node: onnx.NodeProto, network: Network) -> bool:
+    inputs = sum(network.weights[name].nbytes for name in node.input if name)
+    outputs = 0
+    for name in node.output:
+        known = network.types.get(name)
+        if known is None or known.shape is None:
+            continue
+        elements = 1
+        for extent in known.shape:
+            elements *= extent
+        outputs += elements * known.dtype.itemsize
+    return outputs <= inputs + MAX_GROWTH_BYTES
+
+
+def _run_reference(
+    node: onnx.NodeProto, values: dict[str, np.ndarray], network: Network
+) -> dict[str, np.ndarray] | None:
+    graph = helper.make_graph(
+        [node],
+        "fold",
+        [onnx.ValueInfoProto(name=name) for name in values],
+        [onnx.ValueInfoProto(name=name) for name in node.output if name],
+    )
+    model = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", network.opset)],
+        ir_version=10,
+    )
+    try:
+        results = ReferenceEvaluator(model).run(None, values)
+    except Exception:
+        # The evaluator lacks operators and has defects of its own (GatherElements on one row), so
+        # the node is compiled like any other; contradictions were found by shape inference.
+        return None
+    arrays = {}
+    for name, result in zip([n for n in node.output if n], results, strict=True):
+        if not isinstance(result, (np.ndarray, np.generic)) or result.dtype.kind in "OUS":
+            return None
+        arrays[name] = np.asarray(result)
+    return arrays

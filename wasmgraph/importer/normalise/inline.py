@@ -1,0 +1,51 @@
+"""Replace calls of functions by their bodies: the model's own, and operators defined by others."""
+
+from __future__ import annotations
+
+import onnx
+from onnx import defs, inliner
+
+from wasmgraph.importer.converters import is_supported
+from wasmgraph.importer.network import Network, network_to_proto
+
+
+def inline_local_functions(network: Network) -> None:
+    """Inline the functions that the model itself defines."""
+    if network.functions:
+        _take_nodes(network, inliner.inline_local_functions(network_to_proto(network)))
+        network.functions = []
+
+
+def inline_schema_functions(network: Network) -> None:
+    """Inline operators that ONNX defines in terms of simpler ones and that have no converter.
+
+    Others stay whole: a fused Softmax is worth keeping.
+    """
+    wanted = sorted(
+        {
+            (node.domain, node.op_type)
+            for node in network.nodes
+            if not is_supported(node) and has_function_body(node.domain, node.op_type, network)
+        }
+    )
+    if wanted:
+        proto = inliner.inline_selected_functions(
+            network_to_proto(network), wanted, exclude=False, inline_schema_functions=True
+        )
+        _take_nodes(network, proto)
+
+
+def _take_nodes(network: Network, proto: onnx.ModelProto) -> None:
+    network.nodes = list(proto.graph.node)
+    for index, node in enumerate(network.nodes):
+        if not node.name:
+            node.name = f"{node.op_type}#{index}"
+
+
+def has_function_body(domain: str, op_type: str, network: Network) -> bool:
+    """Whether ONNX defines the operator by other operators."""
+    version = network.opsets.get(domain)
+    if version is None or not defs.has(op_type, version, domain):
+        return False
+    schema = defs.get_schema(op_type, version, domain)
+    return bool(schema.has_function or schema.has_context_dependent_function)

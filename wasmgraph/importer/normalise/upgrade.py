@@ -1,0 +1,52 @@
+"""Bring old models to one opset, so that the converters need to know only that one."""
+
+from __future__ import annotations
+
+import onnx
+from onnx import version_converter
+
+from wasmgraph.errors import ModelError
+from wasmgraph.importer.network import Network, network_to_proto
+
+TARGET_OPSET = 18
+"""The newest opset whose operators TVM 0.27's importer mostly knows; newer models stay as they are."""
+
+
+def upgrade_opset(network: Network) -> None:
+    """Rewrite the nodes in `TARGET_OPSET` where the model's opset is older.
+
+    Raises:
+        ModelError: ONNX's version converter cannot do it.
+    """
+    if network.opset >= TARGET_OPSET:
+        return
+    proto = network_to_proto(network)
+    try:
+        upgraded = version_converter.convert_version(proto, TARGET_OPSET)
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(
+            f"{network.name}: cannot upgrade from opset {network.opset} to {TARGET_OPSET}: {error}",
+            hint="export the model with a newer opset",
+        ) from error
+    names = {tuple(node.output): node.name for node in network.nodes}
+    produced = {name: node.name for node in network.nodes for name in node.output}
+    nodes = list(upgraded.graph.node)
+    for index, node in enumerate(nodes):
+        if not node.name:
+            node.name = names.get(tuple(node.output)) or _name_of_insertion(nodes, index, produced)
+    for tensor in upgraded.graph.initializer:
+        network.weights[tensor.name] = onnx.numpy_helper.to_array(tensor)
+    network.nodes = nodes
+    network.opset = TARGET_OPSET
+    network.opsets[""] = TARGET_OPSET
+
+
+def _name_of_insertion(
+    nodes: list[onnx.NodeProto], index: int, produced: dict[str, str]
+) -> str:
+    """Name a node the converter inserted after the model's node that it serves."""
+    for node in nodes[index:]:
+        for name in node.output:
+            if name in produced:
+                return f"{produced[name]}/{nodes[index].op_type}"
+    return f"{nodes[index].op_type}#{index}"
