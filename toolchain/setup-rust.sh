@@ -80,7 +80,10 @@ fi
 if command -v apt-get >/dev/null 2>&1 && can_be_root; then
     say "apt-get install $debian_packages"
     if ! apt_install; then
-        as_root apt-get update >&2 && apt_install || say "apt-get could not install them"
+        # Lists that are missing or out of date are the usual reason.
+        if ! { as_root apt-get update >&2 && apt_install; }; then
+            say "apt-get could not install them"
+        fi
     fi
     if ready; then exit 0; fi
 fi

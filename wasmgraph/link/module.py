@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from wasmgraph.atomic import replaced_when_done
 from wasmgraph.bundle import Bundle, Graph
 from wasmgraph.errors import ModelError, ToolchainError, UnsupportedModelError, WasmgraphError
 from wasmgraph.link.cargo import build_module, missing_symbols
@@ -73,14 +72,14 @@ def link(bundle: Bundle, out: Path, reporter: Reporter = SILENT) -> LinkReport:
     graph = bundle.graph
     source = graph_source(graph)
     _check_sizes(bundle)
-    _check_writable(out)
-    rust = find_rust()
-    reporter.log(f"Rust {rust.version} ({rust.rustc}), target {rust.target}")
-    with tempfile.TemporaryDirectory(prefix="wasmgraph-link-") as folder:
-        data = _build(bundle, source, rust, Path(folder), reporter)
-    data = _with_metadata(data, graph, rust)
-    check_graph(data)
-    _replace(out, data)
+    with replaced_when_done(out) as unfinished:
+        rust = find_rust()
+        reporter.log(f"Rust {rust.version} ({rust.rustc}), target {rust.target}")
+        with tempfile.TemporaryDirectory(prefix="wasmgraph-link-") as folder:
+            data = _build(bundle, source, rust, Path(folder), reporter)
+        data = _with_metadata(data, graph, rust)
+        check_graph(data)
+        _write(unfinished, data)
     return LinkReport(
         path=out,
         file_nbytes=len(data),
@@ -178,30 +177,8 @@ def _check_sizes(bundle: Bundle) -> None:
         )
 
 
-def _cannot_write(out: Path, reason: str) -> WasmgraphError:
-    return WasmgraphError(f"{out} cannot be written: {reason}", hint="choose another output path")
-
-
-def _check_writable(out: Path) -> None:
-    """Find out before the work rather than after it; `_replace` has the last word."""
-    if out.is_dir():
-        raise _cannot_write(out, "it is a folder")
-    if not out.parent.is_dir():
-        raise _cannot_write(out, f"{out.parent} is not a folder")
-    if not os.access(out.parent, os.W_OK | os.X_OK):
-        raise _cannot_write(out, f"no permission to write in {out.parent}")
-
-
-def _replace(out: Path, data: bytes) -> None:
-    """Write beside the target, then rename: nobody ever sees half a file."""
-    temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
+def _write(path: Path, data: bytes) -> None:
     try:
-        try:
-            with temporary.open("xb") as file:
-                file.write(data)
-            temporary.replace(out)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        path.write_bytes(data)
     except OSError as error:
-        raise _cannot_write(out, error.strerror or str(error)) from error
+        raise WasmgraphError(f"cannot write {path}: {error.strerror or error}") from error
