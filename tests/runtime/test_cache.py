@@ -18,6 +18,7 @@ import wasmgraph
 from tests.runtime.wat_graphs import WatGraph
 from wasmgraph.runtime import cache as native_cache
 from wasmgraph.runtime.cache import NativeCache, open_cache
+from wasmgraph.runtime.source import Source
 
 X = {"x": np.arange(4, dtype=np.float32)}
 CODE = b"native code" * 1000
@@ -302,39 +303,40 @@ def test_what_the_engine_gets_is_the_descriptor_that_was_checked(cache: NativeCa
     assert cache.load("a", deserialize) == CODE
 
 
+def digest_of(cache: NativeCache, path: Path) -> str:
+    with Source(path) as source:
+        return cache.digest_of(source)
+
+
 def test_the_digest_of_a_source_is_remembered_until_it_changes(
     cache: NativeCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "graph.wasm"
-
-    def digest() -> str:
-        return cache.digest_of_file(path, path.stat(), path.read_bytes())
-
     path.write_bytes(b"one")
     age(cache.folder, monkeypatch)
-    assert digest() == hashlib.sha256(b"one").hexdigest()
-    monkeypatch.setattr(native_cache.hashlib, "sha256", refusing_sha256)
-    assert digest() == REAL_SHA256(b"one").hexdigest()
+    expected = hashlib.sha256(b"one").hexdigest()
+    assert digest_of(cache, path) == expected
+    monkeypatch.setattr(Source, "sha256", lambda source: "hashed")
+    assert digest_of(cache, path) == expected
     path.write_bytes(b"two")
-    with pytest.raises(AssertionError, match="hashed"):
-        digest()
-
-
-REAL_SHA256 = hashlib.sha256
-
-
-def refusing_sha256(data: bytes) -> object:
-    """SHA-256 that refuses the contents of the graph."""
-    if data in (b"one", b"two"):
-        raise AssertionError("hashed")
-    return REAL_SHA256(data)
+    assert digest_of(cache, path) == "hashed"
 
 
 def test_a_source_just_written_is_not_remembered(cache: NativeCache, tmp_path: Path) -> None:
     path = tmp_path / "graph.wasm"
     path.write_bytes(b"one")
-    cache.digest_of_file(path, path.stat(), b"one")
+    digest_of(cache, path)
     assert not list(cache.folder.glob("source-*"))
+
+
+def test_what_is_compiled_is_stored_under_its_own_digest(
+    graph: Path, folder: Path, compiled: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(NativeCache, "digest_of", lambda cache, source: "of another content")
+        run(graph)
+    run(graph)
+    assert len(compiled) == 1
 
 
 # Working without a cache

@@ -11,7 +11,6 @@ This module holds no engine and knows nothing of ONNX or of the command line.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from wasmgraph.runtime.source import Source
 
 if TYPE_CHECKING:
     from wasmgraph.metadata import Metadata
@@ -86,19 +87,20 @@ class GraphFile:
     """A graph read from disk and found to be one.
 
     Attributes:
-        path: Where it was read from; names it in errors.
-        data: Its bytes.
-        info: The open file's state, taken after the bytes were read.
+        source: The file, open as long as an engine loads it.
         metadata: Its custom section `wasmgraph`.
         inputs, outputs: The metadata's tensors.
     """
 
-    path: Path
-    data: bytes
-    info: os.stat_result
+    source: Source
     metadata: Metadata
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+
+    @property
+    def path(self) -> Path:
+        """Where it was read from; names it in errors."""
+        return self.source.path
 
 
 class Instance(Protocol):

@@ -8,7 +8,7 @@ the file that was written. What is believed, and why:
 * Each entry `ID.cwasm` has a seal `ID.seal`: the SHA-256 of its bytes and its place in the file
   system (device, inode, size, mtime, ctime), under an HMAC-SHA256 with a random key that lies in
   the folder with mode 0600. A file from elsewhere, be it a valid one, has no seal of ours.
-* Hashing 14 MB costs 8 ms and mapping them copy-on-write 0.04 ms, so the digest is not computed
+* Hashing 14 MB costs 8 ms, mapping them copy-on-write 0.04 ms, so the digest is not computed
   where the place proves it: every write, rename over, chmod or link changes inode or ctime, and
   ctime cannot be set back by a process. Since the clock behind ctime is coarse, that holds only
   when ctime was well past at the time of sealing (as in git's index); otherwise, and where
@@ -42,6 +42,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from wasmgraph.runtime.limits import format_size
+from wasmgraph.runtime.source import Place, Source
 
 log = logging.getLogger(__name__)
 
@@ -57,27 +58,14 @@ LEFTOVER_SECONDS = 3600
 SETTLED_NS = 2_000_000_000
 """A later write cannot share a ctime so far in the past (FAT's clock is the coarsest: 2 s)."""
 
+SETTLED_HERE_NS = 100_000_000
+"""The same for entries: a file system that has owners and modes has a clock of 10 ms at worst."""
+
 T = TypeVar("T")
 
 
 class _Distrusted(Exception):  # noqa: N818 - never leaves this module
     """The file is not the one that was written."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where and when a file was written, as the file system has it."""
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-    @classmethod
-    def of(cls, info: os.stat_result) -> Place:
-        """From a stat result."""
-        return cls(info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
 
 
 @dataclass(frozen=True)
@@ -94,9 +82,9 @@ class Seal:
     place: Place
     sealed_ns: int
 
-    def vouches_for(self, place: Place) -> bool:
+    def vouches_for(self, place: Place, settled_ns: int = SETTLED_NS) -> bool:
         """Whether the file at `place` is proven to hold the bytes of the digest."""
-        return self.place == place and self.sealed_ns - place.ctime_ns > SETTLED_NS
+        return self.place == place and self.sealed_ns - place.ctime_ns > settled_ns
 
 
 def default_folder() -> Path | None:
@@ -137,24 +125,16 @@ class NativeCache:
         self.folder = folder
         self._key = key
 
-    def digest_of_file(self, path: Path, info: os.stat_result, data: bytes) -> str:
-        """SHA-256 (hex) of a file's bytes.
-
-        Args:
-            path: The file's name, under which the digest is remembered.
-            info: The descriptor's state, taken after its bytes were read.
-            data: All of its bytes.
-        """
-        name = "source-" + hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:32]
-        place = Place.of(info)
+    def digest_of(self, source: Source) -> str:
+        """SHA-256 (hex) of a file's bytes, from memory where its place proves them unchanged."""
+        name = "source-" + hashlib.sha256(os.fsencode(source.path.absolute())).hexdigest()[:32]
         seal = self._read_seal(name)
-        if seal is not None and seal.vouches_for(place) and place.size == len(data):
+        if seal is not None and seal.vouches_for(source.place):
             return seal.sha256
-        digest = hashlib.sha256(data).hexdigest()
-        # Only what cannot be overtaken by a write in the same tick is worth remembering.
-        if time.time_ns() - place.ctime_ns > SETTLED_NS and place.size == len(data):
-            self._write_seal(name, Seal(digest, place, time.time_ns()))
-        return digest
+        seal = Seal(source.sha256(), source.place, time.time_ns())
+        if seal.vouches_for(source.place):  # else the next load would not believe it
+            self._write_seal(name, seal)
+        return seal.sha256
 
     def load(self, entry: str, deserialize: Callable[[str | bytes], T]) -> T | None:
         """What `deserialize` makes of an entry, or None if there is none to be trusted.
@@ -235,7 +215,7 @@ class NativeCache:
         if seal is None:
             raise _Distrusted("has no valid seal")
         place = Place.of(info)
-        if seal.vouches_for(place):
+        if seal.vouches_for(place, SETTLED_HERE_NS):
             self._touch(entry)
             return None
         data = _read_all(descriptor)

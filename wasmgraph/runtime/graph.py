@@ -18,6 +18,7 @@ from wasmgraph.errors import LoadError
 from wasmgraph.runtime.base import Array, GraphFile, Instance, Limits, Program, TensorSpec
 from wasmgraph.runtime.inputs import check_inputs
 from wasmgraph.runtime.limits import parse_duration, parse_size
+from wasmgraph.runtime.source import Source
 from wasmgraph.runtime.wasmtime_engine import WasmtimeEngine
 from wasmgraph.wasmfile import check_graph
 
@@ -167,29 +168,24 @@ def load(
         None if max_memory is None else parse_size(max_memory),
         None if timeout is None else parse_duration(timeout),
     )
-    file = read_graph(Path(path))
-    return Graph(file, WasmtimeEngine().load(file, limits, cache=cache))
+    with Source(Path(path)) as source:
+        file = read_graph(source)
+        return Graph(file, WasmtimeEngine().load(file, limits, cache=cache))
 
 
-def read_graph(path: Path) -> GraphFile:
-    """Read a graph's file and check all that can be told without an engine.
+def read_graph(source: Source) -> GraphFile:
+    """Check all of a graph's file that can be told without an engine.
 
     Raises:
         LoadError: it cannot be read, or is no graph.
     """
     try:
-        with path.open("rb") as stream:
-            data = stream.read()
-            info = os.fstat(stream.fileno())
-    except OSError as error:
-        raise LoadError(f"{path} cannot be read: {error.strerror or error}") from error
-    try:
-        metadata = check_graph(data)
-        return GraphFile(
-            path, data, info, metadata, _specs(metadata.inputs), _specs(metadata.outputs)
-        )
+        metadata = check_graph(source)  # type: ignore[arg-type]  # it only slices
+        return GraphFile(source, metadata, _specs(metadata.inputs), _specs(metadata.outputs))
     except LoadError as error:
-        raise LoadError(f"{path}: {error.message}", error.hint) from error
+        if str(source.path) in error.message:
+            raise
+        raise LoadError(f"{source.path}: {error.message}", error.hint) from error
 
 
 def _specs(tensors: Sequence[TensorInfo]) -> tuple[TensorSpec, ...]:

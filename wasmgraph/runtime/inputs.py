@@ -43,7 +43,7 @@ def check_inputs(specs: Sequence[TensorSpec], given: Mapping[str, object]) -> li
     missing = [spec.name for spec in specs if spec.name not in given]
     for name in given:
         if name not in known:
-            nearest = _nearest(str(name), missing or sorted(known))
+            nearest = did_you_mean(str(name), missing or sorted(known))
             problems.append(f"there is no input named {name!r}{nearest}")
     for spec in specs:
         if spec.name not in given:
@@ -63,7 +63,8 @@ def check_inputs(specs: Sequence[TensorSpec], given: Mapping[str, object]) -> li
     return arrays
 
 
-def _nearest(name: str, candidates: Sequence[str]) -> str:
+def did_you_mean(name: str, candidates: Sequence[str]) -> str:
+    """The end of a sentence that suggests the nearest candidate, or "" where none is near."""
     by_folded = {candidate.casefold(): candidate for candidate in candidates}
     close = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.5)
     return f"; did you mean {by_folded[close[0]]!r}?" if close else ""

@@ -93,22 +93,27 @@ class WasmtimeEngine:
         settings = Settings(epochs=limits.seconds is not None)
         engine = wasmtime.Engine(settings.config())
         store = native_cache.open_cache() if cache else None
-        module = None
-        entry = ""
-        if store is not None:
-            entry = _entry_id(store.digest_of_file(file.path, file.info, file.data), settings)
-            module = store.load(entry, functools.partial(_deserialize, engine))
+        if store is None:
+            return WasmtimeProgram(file, engine, _compile(file, engine, file.source.read()), limits)
+        entry = _entry_id(store.digest_of(file.source), settings)
+        module = store.load(entry, functools.partial(_deserialize, engine))
         if module is None:
-            try:
-                module = wasmtime.Module(engine, file.data)
-            except wasmtime.WasmtimeError as error:
-                raise LoadError(
-                    f"{file.path} is not a valid WebAssembly module: {_first_line(error)}",
-                    hint="the file may be damaged: compile the model again",
-                ) from error
-            if store is not None:
-                store.store(entry, module.serialize())
+            data = file.source.read()
+            module = _compile(file, engine, data)
+            # Under the digest of what was compiled: the file may have changed since it was hashed.
+            entry = _entry_id(hashlib.sha256(data).hexdigest(), settings)
+            store.store(entry, module.serialize())
         return WasmtimeProgram(file, engine, module, limits)
+
+
+def _compile(file: GraphFile, engine: wasmtime.Engine, data: bytes) -> wasmtime.Module:
+    try:
+        return wasmtime.Module(engine, data)
+    except wasmtime.WasmtimeError as error:
+        raise LoadError(
+            f"{file.path} is not a valid WebAssembly module: {_first_line(error)}",
+            hint="the file may be damaged: compile the model again",
+        ) from error
 
 
 class WasmtimeProgram:
@@ -354,8 +359,10 @@ def _entry_id(digest: str, settings: Settings) -> str:
 @functools.cache
 def host_cpu() -> str:
     """The architecture and what this CPU can do, as far as the system tells."""
-    features = platform.processor()
+    system = f"{platform.system()} {platform.machine()}"
     with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
         # Every core repeats the lines; the first one's are enough, and reading on is slow.
-        features = next((line for line in file if line.startswith(("flags", "Features"))), features)
-    return f"{platform.system()} {platform.machine()} {features.strip()}"
+        for line in file:
+            if line.startswith(("flags", "Features")):
+                return f"{system} {line.strip()}"
+    return f"{system} {platform.processor()}"  # which starts a process

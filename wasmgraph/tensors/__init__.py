@@ -1,0 +1,1 @@
+"""Tensors in files: reading inputs (arrays, pictures, random), writing and summarising outputs."""

@@ -1,0 +1,179 @@
+"""The options that give a command its input tensors, and what they mean together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from wasmgraph.errors import InputError
+
+if TYPE_CHECKING:
+    from wasmgraph.runtime.base import Array, TensorSpec
+    from wasmgraph.tensors.images import ImageOptions
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+
+def parsed_by(parse: Callable[[str], T]) -> Callable[..., T | None]:
+    """A click callback that reads an option's text; a ValueError becomes a usage error."""
+
+    def callback(ctx: click.Context, param: click.Parameter, value: str | None) -> T | None:
+        try:
+            return None if value is None else parse(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error), ctx, param) from error
+
+    return callback
+
+
+def memory_limit(text: str) -> int:
+    """Bytes."""
+    from wasmgraph.runtime.limits import parse_size
+
+    return parse_size(text)
+
+
+def time_limit(text: str) -> float:
+    """Seconds."""
+    from wasmgraph.runtime.limits import parse_duration
+
+    return parse_duration(text)
+
+
+def pixel_size(text: str) -> tuple[int, int]:
+    """Width and height of a picture from 320x240."""
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ValueError(f"expected WIDTHxHEIGHT such as 320x240, found {text!r}")
+    return int(parts[0]), int(parts[1])
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """One number, or several with commas between them."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(
+            f"expected numbers such as 0.5 or 0.485,0.456,0.406, found {text!r}"
+        ) from None
+
+
+@dataclass(frozen=True)
+class InputOptions:
+    """The values of the options of `input_options`, by their parameter names."""
+
+    inputs: tuple[str, ...]
+    image_size: tuple[int, int] | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    layout: str | None
+    range: str | None
+
+    def image(self) -> ImageOptions:
+        """How pictures become numbers."""
+        from wasmgraph.tensors.images import ImageOptions
+
+        return ImageOptions(self.image_size, self.mean, self.std, self.layout, self.range)  # type: ignore[arg-type]
+
+    def read(self, specs: Sequence[TensorSpec]) -> dict[str, Array]:
+        """Read every input named by `-i`.
+
+        Raises:
+            InputError: a name that is none of the graph's, one given twice, or a file that does not
+                fit. Whether all are there is for the run to say.
+        """
+        from wasmgraph.tensors.reading import read_input
+
+        by_name = {spec.name: spec for spec in specs}
+        arrays: dict[str, Array] = {}
+        for text in self.inputs:
+            name, source = split_input(text, list(by_name))
+            if name in arrays:
+                raise InputError(f"input {name!r} is given twice")
+            arrays[name] = read_input(source, by_name[name], self.image())
+        return arrays
+
+
+def input_options(command: F) -> F:
+    """Give a command `-i` and the options for pictures; `InputOptions` takes their values."""
+    options = [
+        click.option(
+            "-i",
+            "--input",
+            "inputs",
+            multiple=True,
+            metavar="[NAME=]FILE",
+            help=".npy, .npz, .json, .pb (TensorProto), a picture, or random:SEED. Repeatable. "
+            "NAME may be left out where there is one input.",
+        ),
+        click.option(
+            "--image-size",
+            metavar="WxH",
+            callback=parsed_by(pixel_size),
+            help="Size a picture is brought to (default: the input's own).",
+        ),
+        click.option(
+            "--mean",
+            metavar="F[,F...]",
+            callback=parsed_by(numbers),
+            default="0",
+            help="Subtracted from a picture's values, once in --range; one, or one per channel.",
+        ),
+        click.option(
+            "--std",
+            metavar="F[,F...]",
+            callback=parsed_by(numbers),
+            default="1",
+            help="Divides a picture's values after --mean; one, or one per channel.",
+        ),
+        click.option(
+            "--layout",
+            type=click.Choice(["nchw", "nhwc"]),
+            help="Where a picture's channels go (default: as the input's shape says).",
+        ),
+        click.option(
+            "--range",
+            type=click.Choice(["0-1", "0-255", "-1-1"]),
+            help="What a picture's 0 and 255 become (default: 0-1, for integers 0-255).",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def split_input(text: str, names: Sequence[str]) -> tuple[str, str]:
+    """The input's name and its source from one `-i`.
+
+    The first `=` with an input's name before it divides, since both names and files may hold more.
+
+    Raises:
+        InputError: no input is meant, or it is not clear which.
+    """
+    from wasmgraph.runtime.inputs import did_you_mean
+
+    position = text.find("=")
+    while position >= 0:
+        if text[:position] in names:
+            return text[:position], text[position + 1 :]
+        position = text.find("=", position + 1)
+    listed = ", ".join(map(repr, names))
+    name, equals, _ = text.partition("=")
+    if len(names) == 1 and (not equals or Path(text).exists()):
+        return names[0], text
+    if equals:
+        raise InputError(
+            f"there is no input named {name!r}{did_you_mean(name, names)}",
+            hint=f"the graph's inputs are {listed}" if names else "the graph takes no inputs",
+        )
+    if not names:
+        raise InputError(f"{text!r} is given, the graph takes no inputs")
+    raise InputError(
+        f"{text!r} does not say which input it is for",
+        hint=f"write -i NAME={text}; the graph's inputs are {listed}",
+    )

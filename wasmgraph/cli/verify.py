@@ -1,0 +1,172 @@
+"""`wasmgraph verify`: whether a graph still computes what its model does."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wasmgraph.cli.background import interruptible
+from wasmgraph.cli.console import FILE, Terminal, common_options, example
+from wasmgraph.cli.inputs import InputOptions, input_options, parsed_by, time_limit
+from wasmgraph.errors import VerificationError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from wasmgraph.verification import OutputAgreement, VerifyReport
+
+
+@click.command(
+    epilog=example(
+        "wasmgraph verify digits.wasm --onnx samples/digits/digits.onnx",
+        "wasmgraph verify digits.wasm --onnx digits.onnx -i samples/digits/seven.png --json",
+    )
+)
+@click.argument("graph", type=FILE, metavar="GRAPH.wasm")
+@click.option(
+    "--onnx",
+    "model",
+    type=FILE,
+    required=True,
+    metavar="MODEL.onnx",
+    help="The model it was compiled from.",
+)
+@input_options
+@click.option(
+    "--rtol",
+    type=click.FloatRange(min=0),
+    default=1e-3,
+    show_default="0.001",
+    metavar="F",
+    help="Relative tolerance.",
+)
+@click.option(
+    "--atol",
+    type=click.FloatRange(min=0),
+    default=1e-4,
+    show_default="0.0001",
+    metavar="F",
+    help="Absolute tolerance.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default="0",
+    metavar="N",
+    help="Of the random inputs, for those that no -i gives.",
+)
+@click.option(
+    "--timeout",
+    callback=parsed_by(time_limit),
+    metavar="10s",
+    help="Wall time the graph may take.",
+)
+@common_options
+def command(
+    terminal: Terminal,
+    /,
+    *,
+    graph: Path,
+    model: Path,
+    rtol: float,
+    atol: float,
+    seed: int,
+    timeout: float | None,
+    **inputs: Any,
+) -> None:
+    """Compare GRAPH.wasm with onnxruntime running the model, on the same inputs.
+
+    An output agrees where |a - b| <= atol + rtol * |b| everywhere (integers: where a = b). If one
+    does not, the exit code is 11.
+    """
+    options = InputOptions(**inputs)
+    with terminal.stages():
+        report = interruptible(
+            lambda: _verify(graph, model, options, rtol=rtol, atol=atol, seed=seed, timeout=timeout)
+        )
+    try:
+        report.raise_if_disagree()
+    except VerificationError as error:
+        if not terminal.json:
+            terminal.result({}, lambda console: _draw(console, report))
+            raise
+        # One object, with the figures and with the error as every command has it.
+        failure = {
+            "kind": error.kind,
+            "message": error.message,
+            "hint": error.hint,
+            "exit_code": error.exit_code,
+        }
+        click.echo(json.dumps({**report.to_json(), "error": failure}, indent=2, ensure_ascii=False))
+        sys.exit(error.exit_code)
+    terminal.result(report.to_json(), lambda console: _draw(console, report))
+
+
+def _verify(
+    graph: Path,
+    model: Path,
+    options: InputOptions,
+    *,
+    rtol: float,
+    atol: float,
+    seed: int,
+    timeout: float | None,
+) -> VerifyReport:
+    from wasmgraph.runtime import load
+    from wasmgraph.tensors.random import random_inputs
+    from wasmgraph.verification import find_onnxruntime, verify
+
+    find_onnxruntime()
+    with load(graph, timeout=timeout) as loaded:
+        if not options.inputs:
+            return verify(loaded, model, seed=seed, rtol=rtol, atol=atol)
+        inputs = {**random_inputs(loaded.inputs, seed), **options.read(loaded.inputs)}
+        return verify(loaded, model, inputs, rtol=rtol, atol=atol)
+
+
+def _draw(console: Console, report: VerifyReport) -> None:
+    from rich.text import Text
+
+    from wasmgraph.cli.tables import dims, plain_table
+    from wasmgraph.runtime.base import printable
+
+    figures = ["absolute", "relative", "ULP"]
+    table = plain_table("output", "dtype", "shape", *figures, "worst at", "", right=figures)
+    for output in report.outputs:
+        verdict = Text("agrees", "green") if output.agrees else Text("disagrees", "bold red")
+        table.add_row(
+            printable(output.name),
+            output.dtype,
+            dims(output.shape),
+            f"{output.max_abs:.3g}",
+            f"{output.max_rel:.3g}",
+            str(output.max_ulp),
+            _where(output),
+            verdict,
+        )
+    console.print(table)
+    inputs = "the inputs given" if report.seed is None else f"random inputs (seed {report.seed})"
+    console.print(
+        f"\nAgainst onnxruntime on {inputs}; agreement is |a - b| <= "
+        f"{report.atol:g} + {report.rtol:g} * |b|."
+    )
+    for output in report.outputs:
+        if output.non_finite:
+            console.print(
+                f"Output {output.name!r} has {output.non_finite} elements that are not finite in "
+                "onnxruntime too: these inputs prove little there."
+            )
+
+
+def _where(output: OutputAgreement) -> str:
+    if output.problem:
+        return output.problem
+    if output.index is None:
+        return "no elements"
+    index = f"[{', '.join(map(str, output.index))}] " if output.index else ""
+    return f"{index}{output.value:.6g}, expected {output.expected:.6g}"

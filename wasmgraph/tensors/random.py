@@ -1,0 +1,56 @@
+"""Seeded inputs to run and verify a graph with, when there is no real one at hand.
+
+The values are such that most models do what they do with real data: see `random_input`. They cannot
+replace it: a model's own preprocessing decides what it expects.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterable
+
+import numpy as np
+
+from wasmgraph.runtime.base import Array, TensorSpec
+
+_FLAGS = re.compile(r"mask|token_type|segment_ids", re.IGNORECASE)
+"""Integer inputs that hold 0 or 1 in every framework's export of a language model."""
+
+
+def random_input(spec: TensorSpec, seed: int) -> Array:
+    """An array for one input; the same seed, name, dtype and shape always give the same values.
+
+    * floats: uniform in [0, 1), as a scaled picture has;
+    * uint8 and int8: the whole range, as pixels, bytes and quantised values have;
+    * other integers: 0 to 9, valid indices into any embedding; 0 or 1 where the input's name says
+      mask, token_type or segment_ids;
+    * bool: false or true, equally often.
+
+    Args:
+        spec: The input.
+        seed: Not negative. Inputs of one graph differ by their names.
+    """
+    rng = np.random.default_rng([seed, zlib.crc32(spec.name.encode())])
+    dtype = np.dtype(spec.dtype)
+    if dtype.kind == "f":
+        # float16 has no generator of its own; rounding must not reach 1.
+        values = rng.random(spec.shape, np.float64 if dtype.itemsize == 8 else np.float32)
+        below_one = np.nextafter(np.ones((), dtype), np.zeros((), dtype))
+        return np.asarray(np.minimum(values, below_one)).astype(dtype)
+    if dtype.kind == "b":
+        return np.asarray(rng.integers(0, 2, spec.shape)).astype(dtype)
+    if dtype.kind not in "iu":
+        raise TypeError(f"there are no random values of dtype {dtype} (input {spec.name!r})")
+    if dtype.itemsize == 1:
+        limits = np.iinfo(spec.dtype)
+        return np.asarray(
+            rng.integers(limits.min, limits.max, spec.shape, spec.dtype, endpoint=True)
+        )
+    high = 2 if _FLAGS.search(spec.name) else 10
+    return np.asarray(rng.integers(0, high, spec.shape)).astype(dtype)
+
+
+def random_inputs(specs: Iterable[TensorSpec], seed: int = 0) -> dict[str, Array]:
+    """One array per input, by name; see `random_input`."""
+    return {spec.name: random_input(spec, seed) for spec in specs}

@@ -1,0 +1,360 @@
+"""Compare a graph with the model it came from: the same inputs through Wasmtime and onnxruntime.
+
+A disagreement is a result, not an exception: `verify` returns a report, which can raise.
+onnxruntime is needed here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wasmgraph.errors import ModelError, ToolchainError, VerificationError
+from wasmgraph.runtime import Graph, load
+from wasmgraph.runtime.base import Array, TensorSpec
+from wasmgraph.runtime.inputs import check_inputs
+from wasmgraph.tensors.random import random_inputs
+from wasmgraph.tensors.summary import json_number
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+RTOL = 1e-3
+ATOL = 1e-4
+
+_ULP_INTEGERS: dict[int, type[np.signedinteger[Any]]] = {2: np.int16, 4: np.int32, 8: np.int64}
+
+
+@dataclass(frozen=True)
+class OutputAgreement:
+    """How one output of the graph compares with onnxruntime's.
+
+    Attributes:
+        name: The ONNX name.
+        dtype, shape: Of onnxruntime's output.
+        agrees: Whether every element is within the tolerance.
+        max_abs: Largest |a - b|.
+        max_rel: Largest |a - b| / |b| where b is not zero.
+        max_ulp: Largest distance in representable values between a and b; 0 for integers and bools
+            means equal, otherwise it is their difference.
+        index: The element furthest beyond (or nearest to) its tolerance; () for a scalar, None for
+            an output without elements or of another dtype or shape.
+        value, expected: The graph's and onnxruntime's element there.
+        non_finite: How many of onnxruntime's elements are NaN or infinite.
+        problem: A difference that numbers cannot tell (another dtype or shape), or None.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    agrees: bool
+    max_abs: float
+    max_rel: float
+    max_ulp: int
+    index: tuple[int, ...] | None
+    value: float | int | bool | None
+    expected: float | int | bool | None
+    non_finite: int
+    problem: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """For `json.dumps`; what JSON has no number for is text."""
+        fields = asdict(self)
+        for name in ("max_abs", "max_rel", "value", "expected"):
+            fields[name] = json_number(fields[name])
+        return fields
+
+    def __str__(self) -> str:
+        if self.problem:
+            return f"output {self.name!r}: {self.problem}"
+        where = f"[{', '.join(map(str, self.index))}]" if self.index else ""
+        return (
+            f"output {self.name!r}{where} is {self.value}, onnxruntime has {self.expected}; "
+            f"over the whole output at most {self.max_abs:.3g} absolute, "
+            f"{self.max_rel:.3g} relative, {self.max_ulp} ULP"
+        )
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """How a graph compares with its model.
+
+    Attributes:
+        graph, model: Which were compared.
+        rtol, atol: An element agrees if |a - b| <= atol + rtol * |b|.
+        seed: Of the random inputs, or None where inputs were given.
+        outputs: One per output of the graph.
+    """
+
+    graph: str
+    model: str
+    rtol: float
+    atol: float
+    seed: int | None
+    outputs: tuple[OutputAgreement, ...]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every output agrees."""
+        return all(output.agrees for output in self.outputs)
+
+    def to_json(self) -> dict[str, Any]:
+        """For `json.dumps`."""
+        return {
+            "agrees": self.agrees,
+            "graph": self.graph,
+            "model": self.model,
+            "rtol": self.rtol,
+            "atol": self.atol,
+            "seed": self.seed,
+            "outputs": [output.to_json() for output in self.outputs],
+        }
+
+    def raise_if_disagree(self) -> None:
+        """Raise VerificationError naming every output that disagrees, where and how far."""
+        if self.agrees:
+            return
+        wrong = [str(output) for output in self.outputs if not output.agrees]
+        raise VerificationError(
+            f"{self.graph} disagrees with {self.model} beyond atol {self.atol:g} + rtol "
+            f"{self.rtol:g} * |expected| in {len(wrong)} of {len(self.outputs)} outputs\n"
+            + "\n".join(wrong)
+        )
+
+
+def verify(
+    graph: Graph | str | os.PathLike[str],
+    model: ModelProto | str | os.PathLike[str],
+    inputs: Mapping[str, object] | None = None,
+    *,
+    seed: int = 0,
+    rtol: float = RTOL,
+    atol: float = ATOL,
+    timeout: float | str | None = None,
+) -> VerifyReport:
+    """Run a graph and the model it came from on the same inputs, and compare every output.
+
+    Args:
+        graph: A loaded graph, or a `.wasm` file.
+        model: A model, or its file (external data beside it).
+        inputs: An array per input name; None draws random ones (`tensors.random`).
+        seed: Of the random inputs.
+        rtol, atol: Floats agree where |a - b| <= atol + rtol * |b|, or both are NaN, or both the
+            same infinity. Integers and bools agree where they are equal.
+        timeout: Wall time for the graph's run, where `graph` is a file.
+
+    Raises:
+        ToolchainError: onnxruntime is missing.
+        ModelError: onnxruntime cannot load or run the model.
+        LoadError, InputError, InferenceError, RunTimeout: from loading and running the graph.
+    """
+    if not isinstance(graph, Graph):
+        with load(graph, timeout=timeout) as loaded:
+            return verify(loaded, model, inputs, seed=seed, rtol=rtol, atol=atol)
+    given = random_inputs(graph.inputs, seed) if inputs is None else inputs
+    arrays = check_inputs(graph.inputs, given)
+    feeds = {
+        spec.name: np.ascontiguousarray(array, dtype=spec.dtype).reshape(spec.shape)
+        for spec, array in zip(graph.inputs, arrays, strict=True)
+    }
+    expected = reference_outputs(model, feeds, graph.outputs)
+    found = graph.run(feeds)
+    outputs = tuple(
+        compare(name, found[name], expected[name], rtol=rtol, atol=atol) for name in found
+    )
+    model_name = str(model) if isinstance(model, (str, os.PathLike)) else model.graph.name
+    return VerifyReport(
+        str(graph.path), model_name, rtol, atol, seed if inputs is None else None, outputs
+    )
+
+
+def find_onnxruntime() -> Any:
+    """The onnxruntime package.
+
+    Raises:
+        ToolchainError: it is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ToolchainError(
+            "verifying needs onnxruntime, which is not installed",
+            hint="pip install 'wasmgraph[verify]'",
+        ) from error
+    return onnxruntime
+
+
+def reference_outputs(
+    model: ModelProto | str | os.PathLike[str],
+    inputs: Mapping[str, Array],
+    outputs: tuple[TensorSpec, ...],
+) -> dict[str, Array]:
+    """What onnxruntime computes, on the CPU, for the outputs named in `outputs`.
+
+    Raises:
+        ToolchainError: onnxruntime is missing.
+        ModelError: it cannot load or run the model, or the model is not the graph's.
+    """
+    onnxruntime = find_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    options.intra_op_num_threads = min(2, os.cpu_count() or 1)
+    is_path = isinstance(model, (str, os.PathLike))
+    name = str(model) if is_path else model.graph.name  # type: ignore[union-attr]
+    if is_path and not Path(name).is_file():
+        raise ModelError(f"{name} is not there")
+    # By its path, so that onnxruntime finds external data beside it.
+    source = name if is_path else model.SerializeToString()  # type: ignore[union-attr]
+    providers = ["CPUExecutionProvider"]
+    try:
+        session = onnxruntime.InferenceSession(source, options, providers=providers)
+        if _fixes_other_shapes(session, inputs):
+            source = _with_input_shapes(model, inputs).SerializeToString()
+            session = onnxruntime.InferenceSession(source, options, providers=providers)
+        _check_names(name, session, inputs, outputs)
+        names = [spec.name for spec in outputs]
+        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+    except ModelError:
+        raise
+    except Exception as error:  # onnxruntime's errors have no common base but this
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"onnxruntime cannot run {name}: {reason}") from error
+
+
+def _fixes_other_shapes(session: Any, inputs: Mapping[str, Array]) -> bool:
+    """Whether the graph was compiled for extents that the model itself fixes otherwise."""
+    return any(
+        isinstance(dim, int) and dim != extent
+        for item in session.get_inputs()
+        if item.name in inputs
+        for dim, extent in zip(item.shape, inputs[item.name].shape, strict=False)
+    )
+
+
+def _with_input_shapes(
+    model: ModelProto | str | os.PathLike[str], inputs: Mapping[str, Array]
+) -> ModelProto:
+    """A copy of the model that takes inputs of these shapes and claims nothing of other tensors."""
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(onnx.load(model) if isinstance(model, (str, os.PathLike)) else model)
+    for value in copy.graph.input:
+        if value.name in inputs:
+            dims = inputs[value.name].shape
+            elem_type = value.type.tensor_type.elem_type
+            value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, elem_type, dims))
+    for value in copy.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    del copy.graph.value_info[:]
+    return copy
+
+
+def _check_names(
+    name: str, session: Any, inputs: Mapping[str, Array], outputs: tuple[TensorSpec, ...]
+) -> None:
+    required = {item.name for item in session.get_inputs()}
+    optional = {item.name for item in session.get_overridable_initializers()}
+    offered = {item.name for item in session.get_outputs()}
+    problems = [f"it also takes {item!r}" for item in sorted(required - inputs.keys())]
+    problems += [f"it takes no {item!r}" for item in sorted(inputs.keys() - required - optional)]
+    problems += [f"it gives no {spec.name!r}" for spec in outputs if spec.name not in offered]
+    if problems:
+        raise ModelError(
+            f"{name} is not the model of this graph: {'; '.join(problems)}",
+            hint="verify a graph with the model that it was compiled from",
+        )
+
+
+def compare(
+    name: str, found: Array, expected: Array, *, rtol: float = RTOL, atol: float = ATOL
+) -> OutputAgreement:
+    """Compare one output with its reference; see `verify` for what agrees.
+
+    Args:
+        found: The graph's output.
+        expected: The reference's, of any shape; dtype float, integer or bool.
+    """
+    head = (name, expected.dtype.name, expected.shape)
+    is_float = expected.dtype.kind == "f"
+    non_finite = int(np.count_nonzero(~np.isfinite(expected))) if is_float else 0
+    if (found.dtype, found.shape) != (expected.dtype, expected.shape):
+        problem = (
+            f"is {found.dtype}{list(found.shape)}, onnxruntime has "
+            f"{expected.dtype}{list(expected.shape)}"
+        )
+        return OutputAgreement(*head, False, 0.0, 0.0, 0, None, None, None, non_finite, problem)
+    if expected.size == 0:
+        return OutputAgreement(*head, True, 0.0, 0.0, 0, None, None, None, non_finite)
+    difference, relative = _differences(found, expected)
+    tolerance = atol + rtol * np.abs(expected.astype(np.float64)) if is_float else 0.0
+    # An infinite expectation must not buy an infinite tolerance.
+    excess = difference - np.where(np.isfinite(tolerance), tolerance, 0.0)
+    worst = int(np.argmax(excess))
+    return OutputAgreement(
+        *head,
+        bool(np.all(excess <= 0)),
+        float(difference.max()),
+        float(relative.max()),
+        int(ulp_distance(found, expected).max()),
+        tuple(int(i) for i in np.unravel_index(worst, expected.shape)),
+        found.reshape(-1)[worst].item(),
+        expected.reshape(-1)[worst].item(),
+        non_finite,
+    )
+
+
+def _differences(found: Array, expected: Array) -> tuple[Array, Array]:
+    """Absolute and relative difference as float64; infinite where only one is NaN or infinite."""
+    scale = np.abs(expected.astype(np.float64))
+    if expected.dtype.kind != "f":
+        difference = ulp_distance(found, expected).astype(np.float64)
+    else:
+        with np.errstate(invalid="ignore"):
+            difference = np.abs(found.astype(np.float64) - expected.astype(np.float64))
+        same = (found == expected) | (np.isnan(found) & np.isnan(expected))
+        difference = np.where(same, 0.0, np.where(np.isnan(difference), np.inf, difference))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        relative = np.where((scale > 0) & (difference > 0), difference / scale, 0.0)
+    # inf / inf, where the reference is infinite and the graph is not
+    return difference, np.where(np.isnan(relative), np.inf, relative)
+
+
+def ulp_distance(a: Array, b: Array) -> npt.NDArray[np.uint64]:
+    """How many representable values lie between a and b, element by element.
+
+    For IEEE floats of 16, 32 or 64 bits the bit patterns, read as sign and magnitude, are in the
+    order of the values (B. Dawson, "Comparing floating point numbers", 2012); zeros of either sign
+    are the same value, and so are NaNs. A NaN against a number is further than any two numbers. For
+    integers and bools it is the difference.
+
+    Args:
+        a, b: Arrays of one dtype and shape.
+    """
+    if a.dtype.kind == "f":
+        distance = _distance(_ordered(a), _ordered(b))
+        distance[np.isnan(a) != np.isnan(b)] = 2 ** (8 * a.dtype.itemsize) - 1
+        distance[np.isnan(a) & np.isnan(b)] = 0
+        return distance
+    if a.dtype.kind in "ub":
+        a, b = a.astype(np.uint64), b.astype(np.uint64)
+    return _distance(a, b)
+
+
+def _ordered(values: Array) -> Array:
+    """Signed integers in the order of the floats, one apart for neighbours."""
+    dtype = _ULP_INTEGERS[values.dtype.itemsize]
+    bits = np.atleast_1d(np.ascontiguousarray(values)).view(dtype).reshape(values.shape)
+    return np.where(bits < 0, np.iinfo(dtype).min - bits, bits)
+
+
+def _distance(a: Array, b: Array) -> npt.NDArray[np.uint64]:
+    """|a - b| of 64-bit or narrower integers, exact in uint64, which wraps."""
+    unsigned_a, unsigned_b = (np.asarray(x).astype(np.uint64) for x in (a, b))
+    return np.asarray(np.where(a >= b, unsigned_a - unsigned_b, unsigned_b - unsigned_a))
