@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import click
 import pytest
@@ -19,6 +20,7 @@ from wasmgraph import __version__, errors
 from wasmgraph.cli import COMMANDS
 from wasmgraph.cli.console import Terminal, common_options
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 HEAVY = ("numpy", "onnx", "onnxruntime", "rich", "tvm", "wasmtime")
 
 # A command that runs two stages around `{body}`, as the real ones do.
@@ -121,6 +123,8 @@ class TestHelp:
         head, _, example = outcome.stdout.partition("Example:")
         assert "--json" in head
         assert f"wasmgraph {command}" in example
+        named = [word for word in example.split() if word.startswith("samples/")]
+        assert [word for word in named if not (CHECKOUT / word).exists()] == []
 
     def test_lists_the_commands_in_the_order_of_use(self, wasmgraph: Command) -> None:
         listed = wasmgraph("--help").stdout.partition("Commands:")[2].splitlines()
@@ -170,6 +174,10 @@ class TestErrors:
         }
         assert result.exit_code == 3
         assert result.stderr == ""
+
+    def test_hold_nothing_that_a_terminal_would_obey(self) -> None:
+        result = raised(errors.ModelError("node 'a\x1b[2Jb'\n  - and more"))
+        assert result.stderr == "error: node 'a\N{REPLACEMENT CHARACTER}[2Jb'\n  - and more\n"
 
     def test_are_shown_by_quiet_too(self) -> None:
         assert raised(errors.ModelError("it broke"), "-q").stderr == "error: it broke\n"

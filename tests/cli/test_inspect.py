@@ -105,6 +105,23 @@ def test_a_dynamic_axis_shows_its_name(wasmgraph: Command, tmp_path: Path) -> No
     assert found["inputs"] == [{"name": "x", "dtype": "int64", "shape": ["batch", "?"]}]
 
 
+def test_what_a_terminal_would_obey_is_not_shown(
+    wasmgraph: Command, tmp_path: Path, digits_onnx: Path
+) -> None:
+    import onnx
+
+    model = onnx.load(digits_onnx)
+    model.producer_name = "evil\x1b]0;title\x07"
+    model.graph.input[0].name = model.graph.node[0].input[0] = "im\x1b[2Jage"
+    onnx.save(model, tmp_path / "evil.onnx")
+    shown = wasmgraph("inspect", "evil.onnx")
+    assert shown.code == 0, shown.stderr
+    assert "\x1b" not in shown.stdout
+    assert "\x07" not in shown.stdout
+    found = wasmgraph("inspect", "evil.onnx", "--json").json
+    assert found["inputs"][0]["name"] == "im\x1b[2Jage"
+
+
 @pytest.mark.parametrize(
     ("content", "code", "text"),
     [
@@ -129,6 +146,17 @@ def test_a_folder_that_is_no_bundle_is_refused(wasmgraph: Command, tmp_path: Pat
     outcome = wasmgraph("inspect", "folder")
     assert outcome.code == 3
     assert "folder is not a graph bundle" in outcome.stderr
+
+
+def test_names_beyond_the_terminal_s_encoding_are_escaped(
+    process: Command, tmp_path: Path, digits_onnx: Path
+) -> None:
+    shutil.copy(digits_onnx, tmp_path / "模型.onnx")
+    outcome = process("inspect", "模型.onnx", PYTHONIOENCODING="latin-1")
+    assert outcome.code == 0, outcome.stderr
+    assert "\\u6a21\\u578b.onnx" in outcome.stdout
+    found = process("inspect", "模型.onnx", "--json", PYTHONIOENCODING="latin-1").json
+    assert found["path"] == "模型.onnx"
 
 
 def test_what_is_not_there_is_refused(wasmgraph: Command) -> None:

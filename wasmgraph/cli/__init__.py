@@ -6,6 +6,7 @@ imports numpy, rich, TVM or Wasmtime at its top, so that every `--help` answers 
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -38,6 +39,9 @@ class LazyGroup(click.Group):
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
     ) -> NoReturn:
         """Run a command and exit; errors before a command's body begins are shown here."""
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A name that the terminal's encoding lacks must not end the program.
+            sys.stdout.reconfigure(errors="backslashreplace")
         arguments = list(sys.argv[1:] if args is None else args)
         terminal = Terminal(json="--json" in arguments)
         try:

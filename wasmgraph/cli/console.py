@@ -122,7 +122,7 @@ class Terminal:
     def result(self, data: Mapping[str, Any], draw: Callable[[Console], None]) -> None:
         """The command's result: `data` as JSON with `--json`, else `draw` unless `--quiet`."""
         if self.json:
-            click.echo(json_module.dumps(data, indent=2, ensure_ascii=False))
+            click.echo(json_module.dumps(data, indent=2))
         elif not self.quiet:
             console = self.console()
             if console.is_terminal:
@@ -171,18 +171,21 @@ class Terminal:
     def _show(self, kind: str, message: str, hint: str | None, exit_code: int) -> NoReturn:
         if self.json:
             error = {"kind": kind, "message": message, "hint": hint, "exit_code": exit_code}
-            click.echo(json_module.dumps({"error": error}, indent=2, ensure_ascii=False))
+            click.echo(json_module.dumps({"error": error}, indent=2))
         else:
-            prefix = click.style("error:", fg="red", bold=True)
-            click.echo(f"{prefix} {message}", err=True, color=self._colour())
+            self._line("error:", "red", message)
             if hint:
-                click.echo(
-                    f"{click.style('hint:', bold=True)} {hint}", err=True, color=self._colour()
-                )
+                self._line("hint:", None, hint)
         sys.exit(exit_code)
 
-    def _colour(self) -> bool:
-        return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    @staticmethod
+    def _line(label: str, colour: str | None, text: str) -> None:
+        from wasmgraph.runtime.base import printable
+
+        # A message may quote names from a model of any origin.
+        colours = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+        start = click.style(label, fg=colour, bold=True)
+        click.echo(f"{start} {printable(text)}", err=True, color=colours)
 
 
 def common_options(body: Callable[Concatenate[Terminal, P], None]) -> Callable[P, None]:

@@ -35,18 +35,19 @@ def command(terminal: Terminal, file: Path) -> None:
 def draw(console: Console, found: Inspection, verbose: bool) -> None:
     """The tables: facts, tensors, kernels and, if verbose, steps."""
     from wasmgraph.cli import tables
+    from wasmgraph.runtime.base import printable
 
     console.print(tables.facts(_facts(found)), "", tables.tensors(found.inputs, found.outputs))
     if found.kernels:
         kernels = tables.plain_table("kernel", "operators", "calls", right=["calls"])
         for kernel in found.kernels:
-            kernels.add_row(kernel.symbol, kernel.description, str(kernel.calls))
+            kernels.add_row(*map(printable, (kernel.symbol, kernel.description)), str(kernel.calls))
         console.print("", kernels)
     if found.steps and verbose:
         steps = tables.plain_table("step", "kernel", "ONNX nodes", right=["step"])
         for index, step in enumerate(found.steps):
             symbol = found.kernels[step.kernel].symbol
-            steps.add_row(str(index), symbol, ", ".join(step.nodes))
+            steps.add_row(str(index), *map(printable, (symbol, ", ".join(step.nodes))))
         console.print("", steps)
 
 

@@ -21,6 +21,7 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from wasmgraph.progress import Reporter
+from wasmgraph.runtime.base import printable
 
 STAGE_WIDTH = 10
 """Columns for a stage's name, so that the times line up."""
@@ -61,7 +62,7 @@ class PlainReporter(Reporter):
         self._line(f"warning: {message}")
 
     def _line(self, text: str) -> None:
-        self._console.print(text, soft_wrap=True)
+        self._console.print(printable(text), soft_wrap=True)
 
 
 class RichReporter(Reporter):
@@ -121,7 +122,9 @@ class RichReporter(Reporter):
 
     def warn(self, message: str) -> None:
         """Print a warning above the bars."""
-        self._console.print(Text.assemble(("warning: ", "yellow"), message), soft_wrap=True)
+        self._console.print(
+            Text.assemble(("warning: ", "yellow"), printable(message)), soft_wrap=True
+        )
 
 
 class _Bar(BarColumn):
@@ -140,4 +143,5 @@ class _Seconds(ProgressColumn):
 
 
 def _shortened(detail: str, width: int = 48) -> str:
+    detail = printable(detail)
     return detail if len(detail) <= width else detail[: width - 1] + "…"

@@ -11,6 +11,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from wasmgraph.runtime.base import printable
+
 if TYPE_CHECKING:
     from wasmgraph.compiler import CompileReport
     from wasmgraph.verification import VerifyReport
@@ -48,7 +50,7 @@ def facts(rows: Mapping[str, RenderableType]) -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows.items():
-        table.add_row(name, value)
+        table.add_row(name, printable(value) if isinstance(value, str) else value)
     return table
 
 
@@ -57,7 +59,9 @@ def tensors(inputs: Iterable[TensorLike], outputs: Iterable[TensorLike]) -> Tabl
     table = plain_table("", "name", "dtype", "shape")
     for direction, group in (("input", inputs), ("output", outputs)):
         for tensor in group:
-            table.add_row(direction, tensor.name, tensor.dtype, dims(tensor.shape))
+            table.add_row(
+                direction, printable(tensor.name), tensor.dtype, printable(dims(tensor.shape))
+            )
     return table
 
 
@@ -82,7 +86,7 @@ def sizes(parts: Mapping[str, int]) -> str:
 
 def written(path: Path, nbytes: int) -> Text:
     """A file that was written, and its size."""
-    return Text.assemble((str(path), "green"), f"  {size(nbytes)}")
+    return Text.assemble((printable(str(path)), "green"), f"  {size(nbytes)}")
 
 
 def kernels(count: int, steps: int) -> str:
@@ -99,7 +103,7 @@ def compile_summary(report: CompileReport) -> RenderableType:
         "sizes": sizes(report.sizes),
         "kernels": kernels(report.kernels, report.steps),
         "time": f"{total:.2f} s: {listed(times)}",
-        "agreement": agreement(report.verification),
+        "verified": agreement(report.verification),
     }
     return Group(facts(rows), "", tensors(report.inputs, report.outputs))
 
@@ -107,7 +111,7 @@ def compile_summary(report: CompileReport) -> RenderableType:
 def agreement(report: VerifyReport | None) -> str:
     """How the graph compares with onnxruntime, on one line."""
     if report is None:
-        return "not verified"
+        return "no"
     worst = max((output.max_abs for output in report.outputs), default=0.0)
     ulp = max((output.max_ulp for output in report.outputs), default=0)
     verdict = "agrees with onnxruntime" if report.agrees else "disagrees with onnxruntime"
