@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
-import secrets
 import string
 import zipfile
 from collections.abc import Callable, Mapping
@@ -14,11 +12,13 @@ from typing import IO
 
 import numpy as np
 
+from wasmgraph.atomic import replaced_when_done
 from wasmgraph.errors import InputError
 from wasmgraph.runtime.base import Array
 
 _PLAIN = frozenset(string.ascii_letters + string.digits + "-_.+=@, ()[]#~")
-_MAX_NAME_BYTES = 255
+_MAX_NAME_BYTES = 240
+"""Of the 255 that file systems have; the rest is for `.npy` and the unfinished file's name."""
 
 
 def write_outputs(outputs: Mapping[str, Array], target: Path) -> tuple[Path, ...]:
@@ -40,7 +40,7 @@ def write_outputs(outputs: Mapping[str, Array], target: Path) -> tuple[Path, ...
 
     Raises:
         InputError: a single-tensor format was asked for several outputs.
-        OSError: the target cannot be written.
+        WasmgraphError, OSError: the target cannot be written.
     """
     suffix = target.suffix.lower()
     if suffix == ".npz":
@@ -78,21 +78,14 @@ def file_name(name: str) -> str:
     if encoded.startswith("."):
         encoded = "%2E" + encoded[1:]  # neither hidden, nor this folder, nor the one above
     encoded = encoded or "%"  # the empty name; no other name gives a lone percent sign
-    if len(encoded) + len(".npy") > _MAX_NAME_BYTES:
+    if len(encoded) > _MAX_NAME_BYTES:
         raise InputError(f"output {name!r} has a name too long for a file", hint="write a .npz")
     return encoded
 
 
 def _atomically(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-    """Write beside the target, then rename: an interrupted write leaves what was there."""
-    temporary = path.parent / f".wasmgraph-{secrets.token_hex(8)}.tmp"
-    try:
-        with temporary.open("xb") as file:
-            write(file)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replaced_when_done(path) as unfinished, unfinished.open("wb") as file:
+        write(file)
 
 
 def _write_npy(array: Array, file: IO[bytes]) -> None:
