@@ -219,6 +219,12 @@ def test_the_worst_element_is_the_one_furthest_beyond_its_tolerance() -> None:
     assert agreement.max_abs == 1
 
 
+def test_the_worst_element_is_told_where_all_agree_too() -> None:
+    agreement = compare("y", f32(1e-9, 1000.5, 0), f32(0, 1000, 0), rtol=1e-3, atol=1e-4)
+    assert agreement.agrees
+    assert agreement.index == (1,)
+
+
 def test_the_tolerance_is_relative_to_the_reference() -> None:
     assert compare("y", f32(1.0), f32(2.0), rtol=0.5, atol=0).agrees
     assert not compare("y", f32(2.0), f32(1.0), rtol=0.5, atol=0).agrees

@@ -43,8 +43,8 @@ class OutputAgreement:
         max_rel: Largest |a - b| / |b| where b is not zero.
         max_ulp: Largest distance in representable values between a and b; 0 for integers and bools
             means equal, otherwise it is their difference.
-        index: The element furthest beyond (or nearest to) its tolerance; () for a scalar, None for
-            an output without elements or of another dtype or shape.
+        index: The element whose difference is the largest multiple of its tolerance; () for a
+            scalar, None for an output without elements or of another dtype or shape.
         value, expected: The graph's and onnxruntime's element there.
         non_finite: How many of onnxruntime's elements are NaN or infinite.
         problem: A difference that numbers cannot tell (another dtype or shape), or None.
@@ -293,13 +293,17 @@ def compare(
     if expected.size == 0:
         return OutputAgreement(*head, True, 0.0, 0.0, 0, None, None, None, non_finite)
     difference, relative = _differences(found, expected)
-    tolerance = atol + rtol * np.abs(expected.astype(np.float64)) if is_float else 0.0
-    # An infinite expectation must not buy an infinite tolerance.
-    excess = difference - np.where(np.isfinite(tolerance), tolerance, 0.0)
-    worst = int(np.argmax(excess))
+    tolerance = np.zeros(expected.shape)
+    if is_float:
+        tolerance = atol + rtol * np.abs(expected.astype(np.float64))
+        # An infinite or missing expectation must not buy an infinite tolerance.
+        tolerance = np.where(np.isfinite(tolerance), tolerance, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(difference == 0, 0.0, difference / tolerance)
+    worst = int(np.argmax(share))
     return OutputAgreement(
         *head,
-        bool(np.all(excess <= 0)),
+        bool(np.all(difference <= tolerance)),
         float(difference.max()),
         float(relative.max()),
         int(ulp_distance(found, expected).max()),
