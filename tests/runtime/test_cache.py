@@ -275,7 +275,7 @@ def test_a_settled_entry_is_loaded_without_reading_it(
     cache.store("a", CODE)
     age(cache.folder, monkeypatch)
     assert cache.load("a", lambda source: "first") == "first"
-    monkeypatch.setattr(native_cache, "_read_all", lambda descriptor: 1 / 0)
+    monkeypatch.setattr(native_cache, "_sha256", lambda descriptor: 1 / 0)
     assert cache.load("a", lambda source: "second") == "second"
 
 
@@ -284,9 +284,9 @@ def test_a_fresh_entry_is_hashed_since_its_clock_is_coarse(
 ) -> None:
     cache.store("a", CODE)
     reads: list[int] = []
-    original = native_cache._read_all
+    original = native_cache._sha256
     monkeypatch.setattr(
-        native_cache, "_read_all", lambda descriptor: reads.append(1) or original(descriptor)
+        native_cache, "_sha256", lambda descriptor: reads.append(1) or original(descriptor)
     )
     cache.load("a", lambda source: source)
     cache.load("a", lambda source: source)
@@ -296,9 +296,9 @@ def test_a_fresh_entry_is_hashed_since_its_clock_is_coarse(
 def test_what_the_engine_gets_is_the_descriptor_that_was_checked(cache: NativeCache) -> None:
     cache.store("a", CODE)
 
-    def deserialize(source: str | bytes) -> bytes:
+    def deserialize(path: str) -> bytes:
         os.replace(cache.folder / "key", cache.folder / "a.cwasm")  # after the check
-        return Path(source).read_bytes() if isinstance(source, str) else source
+        return Path(path).read_bytes()
 
     assert cache.load("a", deserialize) == CODE
 
@@ -433,7 +433,7 @@ def test_a_discarded_entry_is_a_warning_of_the_log_only(
 ) -> None:
     cache.store("a", CODE)
 
-    def refuse(source: str | bytes) -> str:
+    def refuse(path: str) -> str:
         raise wasmtime.WasmtimeError("made for another version")
 
     with caplog.at_level(logging.WARNING):

@@ -14,7 +14,7 @@ the file that was written. What is believed, and why:
   when ctime was well past at the time of sealing (as in git's index); otherwise, and where
   anything differs, the bytes are hashed, and an entry found whole is sealed anew.
 * What was checked is what is loaded: one descriptor, opened without following links, is stat'ed,
-  hashed and handed to the engine as /proc/self/fd/N (or its bytes are, where there is no /proc).
+  hashed and handed to the engine as /dev/fd/N.
 
 The SHA-256 of the `.wasm` itself, which is part of an entry's ID, is remembered the same way.
 
@@ -60,6 +60,8 @@ SETTLED_NS = 2_000_000_000
 
 SETTLED_HERE_NS = 100_000_000
 """The same for entries: a file system that has owners and modes has a clock of 10 ms at worst."""
+
+_BLOCK = 65536
 
 T = TypeVar("T")
 
@@ -136,13 +138,13 @@ class NativeCache:
             self._write_seal(name, seal)
         return seal.sha256
 
-    def load(self, entry: str, deserialize: Callable[[str | bytes], T]) -> T | None:
+    def load(self, entry: str, deserialize: Callable[[str], T]) -> T | None:
         """What `deserialize` makes of an entry, or None if there is none to be trusted.
 
         Args:
             entry: The ID it was stored under.
-            deserialize: Gets a path that names exactly the file that was checked, or the bytes.
-                Its failure removes the entry.
+            deserialize: Gets a path that names exactly the file that was checked. Its failure
+                removes the entry.
         """
         path = self.folder / f"{entry}.cwasm"
         try:
@@ -153,11 +155,8 @@ class NativeCache:
             self._discard(entry, f"cannot be opened: {error.strerror}")
             return None
         try:
-            data = self._verify(entry, descriptor)
-            by_descriptor = f"/proc/self/fd/{descriptor}"
-            if os.path.exists(by_descriptor):
-                return deserialize(by_descriptor)
-            return deserialize(data if data is not None else _read_all(descriptor))
+            self._verify(entry, descriptor)
+            return deserialize(f"/dev/fd/{descriptor}")
         except _Distrusted as reason:
             self._discard(entry, str(reason))
         except Exception as error:  # whatever the engine raises, the way on is to compile
@@ -204,8 +203,8 @@ class NativeCache:
             self._remove(entry)
             total -= size
 
-    def _verify(self, entry: str, descriptor: int) -> bytes | None:
-        """Raise `_Distrusted` unless the file is what was stored; its bytes, if they were read."""
+    def _verify(self, entry: str, descriptor: int) -> None:
+        """Raise `_Distrusted` unless the file is what was stored."""
         info = os.fstat(descriptor)
         if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1:
             raise _Distrusted("is not a regular file of one name")
@@ -217,15 +216,13 @@ class NativeCache:
         place = Place.of(info)
         if seal.vouches_for(place, SETTLED_HERE_NS):
             self._touch(entry)
-            return None
-        data = _read_all(descriptor)
-        digest = hashlib.sha256(data).hexdigest()
+            return
+        digest = _sha256(descriptor)
         if not hmac.compare_digest(digest, seal.sha256):
             raise _Distrusted("is not the file that was written")
         if Place.of(os.fstat(descriptor)) != place:
             raise _Distrusted("changed while it was read")
         self._write_seal(entry, Seal(digest, place, time.time_ns()))
-        return data
 
     def _read_seal(self, name: str) -> Seal | None:
         """The seal under `name` if it is ours and was made for that name, else None."""
@@ -312,10 +309,13 @@ def _write_atomically(path: Path, data: bytes | bytearray) -> Place:
         raise
 
 
-def _read_all(descriptor: int) -> bytes:
-    with os.fdopen(os.dup(descriptor), "rb") as file:
-        file.seek(0)
-        return file.read()
+def _sha256(descriptor: int) -> str:
+    digest = hashlib.sha256()
+    offset = 0
+    while block := os.pread(descriptor, _BLOCK, offset):
+        digest.update(block)
+        offset += len(block)
+    return digest.hexdigest()
 
 
 def _unlink(path: Path) -> None:

@@ -96,7 +96,7 @@ class WasmtimeEngine:
         if store is None:
             return WasmtimeProgram(file, engine, _compile(file, engine, file.source.read()), limits)
         entry = _entry_id(store.digest_of(file.source), settings)
-        module = store.load(entry, functools.partial(_deserialize, engine))
+        module = store.load(entry, functools.partial(wasmtime.Module.deserialize_file, engine))
         if module is None:
             data = file.source.read()
             module = _compile(file, engine, data)
@@ -342,12 +342,6 @@ def _wire_dtype(spec: TensorSpec) -> np.dtype[Any]:
     """As it lies in the guest's memory: WebAssembly is little-endian on every host."""
     dtype: np.dtype[Any] = np.dtype(spec.dtype).newbyteorder("<")
     return dtype
-
-
-def _deserialize(engine: wasmtime.Engine, source: str | bytes) -> wasmtime.Module:
-    if isinstance(source, str):
-        return wasmtime.Module.deserialize_file(engine, source)
-    return wasmtime.Module.deserialize(engine, source)
 
 
 def _entry_id(digest: str, settings: Settings) -> str:
