@@ -33,7 +33,7 @@ class Finished:
 
 @click.command(
     epilog=example(
-        "wasmgraph run digits.wasm -i samples/digits/seven.png --top 3",
+        "wasmgraph run digits.wasm -i samples/digits/images/seven-148.png --top 3",
         "wasmgraph run model.wasm -i input_ids=ids.npy -i mask=random:0 -o out.npz",
     )
 )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.command(
     epilog=example(
         "wasmgraph verify digits.wasm --onnx samples/digits/digits.onnx",
-        "wasmgraph verify digits.wasm --onnx digits.onnx -i samples/digits/seven.png --json",
+        "wasmgraph verify digits.wasm --onnx digits.onnx -i image=random:1 --json",
     )
 )
 @click.argument("graph", type=FILE, metavar="GRAPH.wasm")
