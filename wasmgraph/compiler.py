@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from wasmgraph.atomic import replaced_when_done
 from wasmgraph.bundle import SIMD_LEVELS, Bundle, SimdLevel, Source, Tensor, write_bundle
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from wasmgraph.verification import VerifyReport
 
-    Model = str | Path | onnx.ModelProto
+    Model: TypeAlias = str | Path | onnx.ModelProto
 
 STAGES = ("import", "optimise", "lower", "codegen", "link", "verify")
 
@@ -101,8 +101,6 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
         ModelError, UnsupportedModelError, InputError, ToolchainError: as their docstrings say.
         VerificationError: the outputs disagree; the graph is not written.
     """
-    from wasmgraph.importer import load_model
-
     from wasmgraph.importer import import_model, load_model
     from wasmgraph.link import find_rust, link
     from wasmgraph.verification import find_onnxruntime
@@ -126,7 +124,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
         verification = None
         if verify:
             with stage(reporter, "verify", seconds):
-                verification = _verify(unfinished, target, model, rtol, atol, seed)
+                verification = _verify(unfinished, target, model, rtol=rtol, atol=atol, seed=seed)
     return CompileReport(
         path=target,
         source=bundle.graph.source,
@@ -155,9 +153,7 @@ def _target(model: Model, out: str | Path | None) -> Path:
     return Path((model.graph.name or "model") + ".wasm")
 
 
-def _build(
-    imported: Any, simd: SimdLevel, seconds: dict[str, float], reporter: Reporter
-) -> Bundle:
+def _build(imported: Any, simd: SimdLevel, seconds: dict[str, float], reporter: Reporter) -> Bundle:
     from wasmgraph.codegen import generate
     from wasmgraph.lower import lower
     from wasmgraph.optimise import optimise
@@ -171,7 +167,7 @@ def _build(
 
 
 def _verify(
-    unfinished: Path, target: Path, model: Model, rtol: float, atol: float, seed: int
+    unfinished: Path, target: Path, model: Model, *, rtol: float, atol: float, seed: int
 ) -> VerifyReport:
     from wasmgraph.verification import verify
 

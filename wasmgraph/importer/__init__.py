@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wasmgraph.bundle import Source
@@ -51,7 +50,7 @@ def import_model(
     from wasmgraph.importer.normalise.inline import inline_local_functions
     from wasmgraph.importer.relax_graph import build_relax
     from wasmgraph.importer.shapes import fix_shapes
-    from wasmgraph.importer.support import reject_unsupported
+    from wasmgraph.importer.support import reject_impossible_tensors, reject_unsupported
 
     network = network_from_proto(loaded.proto, loaded.name)
     reporter.log(f"{len(network.nodes)} nodes, opset {network.opset}")
@@ -61,6 +60,7 @@ def import_model(
     normalise(network)
     reporter.log(f"{len(network.nodes)} nodes after normalisation, opset {network.opset}")
     reject_unsupported(network, upgraded=True)
+    reject_impossible_tensors(network)
     return ImportedModel(describe_source(loaded), build_relax(network))
 
 

@@ -7,15 +7,17 @@ operators can be compiled.
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import external_data_helper
 
-from wasmgraph.errors import ModelError
+from wasmgraph.errors import ModelError, Obstacle, UnsupportedModelError
 
 MAX_WEIGHT_BYTES = 2**31 - 1
 """A wasm32 memory has 4 GiB; rustc and protobuf both stop at 2 GiB of weights in one file."""
@@ -56,11 +58,11 @@ def load_model(model: str | Path | onnx.ModelProto) -> LoadedModel:
         digest = hashlib.sha256(data)
         proto = _parse(data, path)
         folder = path.parent
-    for tensor in _all_tensors(proto.graph):
+    for tensor in _all_tensors(proto):
         if external_data_helper.uses_external_data(tensor):
             _load_external(tensor, folder, name)
             digest.update(tensor.raw_data)
-    _check_tensors(proto.graph, name)
+    _check_tensors(proto, name)
     _check(proto, name)
     return LoadedModel(proto, name, digest.hexdigest())
 
@@ -85,15 +87,26 @@ def _parse(data: bytes, path: Path) -> onnx.ModelProto:
     return proto
 
 
-def _all_tensors(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
-    tensors = list(graph.initializer)
-    for node in graph.node:
+def _all_tensors(proto: onnx.ModelProto) -> list[onnx.TensorProto]:
+    tensors = _tensors_of_graph(proto.graph)
+    for function in proto.functions:
+        tensors.extend(_tensors_of_nodes(function.node))
+    return tensors
+
+
+def _tensors_of_graph(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
+    return [*graph.initializer, *_tensors_of_nodes(graph.node)]
+
+
+def _tensors_of_nodes(nodes: Iterable[onnx.NodeProto]) -> list[onnx.TensorProto]:
+    tensors = []
+    for node in nodes:
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 tensors.append(attribute.t)
             tensors.extend(attribute.tensors)
             for subgraph in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
-                tensors.extend(_all_tensors(subgraph))
+                tensors.extend(_tensors_of_graph(subgraph))
     return tensors
 
 
@@ -108,38 +121,38 @@ def _load_external(tensor: onnx.TensorProto, folder: Path | None, model: str) ->
             hint="load it with onnx.load(path), which reads external data, or pass the path",
         )
     path = folder / location
-    if not path.resolve().is_relative_to(folder.resolve()) or not location:
-        raise ModelError(
-            f"{model}: the external data of {tensor.name!r} is at {location!r}, outside the "
-            "model's folder"
-        )
     try:
+        inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+        if not location or not inside:
+            raise ModelError(
+                f"{model}: the external data of {tensor.name!r} is at {location!r}, outside the "
+                "model's folder"
+            )
         offset = int(entries.get("offset", 0))
-        length = int(entries["length"]) if "length" in entries else None
-        if offset < 0 or (length is not None and length < 0):
-            raise ValueError("negative offset or length")
         with path.open("rb") as file:
+            available = os.fstat(file.fileno()).st_size - offset
+            length = int(entries.get("length", available))
+            if offset < 0 or length < 0:
+                raise ValueError("negative offset or length")
+            if available < length:
+                raise ValueError(f"it ends before the {length} bytes at offset {offset}")
             file.seek(offset)
-            data = file.read() if length is None else file.read(length)
+            data = file.read(length)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ModelError(
             f"{model}: cannot read the external data of {tensor.name!r} from {path}: {reason}",
             hint="external data files must be kept beside the .onnx file",
         ) from error
-    if length is not None and len(data) != length:
-        raise ModelError(
-            f"{model}: {path} ends before the {length} bytes of {tensor.name!r} at offset {offset}"
-        )
     tensor.raw_data = data
     tensor.ClearField("external_data")
     tensor.data_location = onnx.TensorProto.DEFAULT
 
 
-def _check_tensors(graph: onnx.GraphProto, name: str) -> None:
+def _check_tensors(proto: onnx.ModelProto, name: str) -> None:
     """Refuse tensors whose declared and stored sizes differ, before anything allocates them."""
     total = 0
-    for tensor in _all_tensors(graph):
+    for tensor in _all_tensors(proto):
         elements = 1
         for dim in tensor.dims:
             if dim < 0:
@@ -179,43 +192,59 @@ _ITEM_BITS = _item_bits()
 
 
 def _check(proto: onnx.ModelProto, name: str) -> None:
+    if proto.graph.sparse_initializer:
+        raise UnsupportedModelError(
+            f"{name} cannot be compiled, it has sparse initializers:",
+            hint="store them as dense ones",
+            obstacles=[
+                Obstacle(sparse.values.name, "", "a sparse initializer")
+                for sparse in proto.graph.sparse_initializer
+            ],
+        )
+    if not proto.graph.output:
+        raise ModelError(f"{name} is not a valid ONNX model: its graph has no outputs")
+    names = [value.name for value in proto.graph.output]
+    twice = next((output for output in names if names.count(output) > 1), None)
+    if twice is not None:
+        raise ModelError(f"{name} is not a valid ONNX model: it lists the output {twice!r} twice")
     try:
-        onnx.checker.check_model(_without_weights(proto))
+        onnx.checker.check_model(_for_checker(proto))
     except onnx.checker.ValidationError as error:
         text = str(error)
         # Unknown operators are reported by the importer, all of them at once.
         if "No Op registered" in text or "No opset import for domain" in text:
             return
-        reason = text.split("\n\n==> Context")[0].strip().replace("\n", " ")
+        reason = text.split("\n\n==> Context", maxsplit=1)[0].strip().replace("\n", " ")
         raise ModelError(f"{name} is not a valid ONNX model: {reason}") from error
     except (ValueError, RuntimeError) as error:
         raise ModelError(f"{name} is not a valid ONNX model: {error}") from error
 
 
-def _without_weights(proto: onnx.ModelProto, limit: int = 4096) -> onnx.ModelProto:
-    """A copy for the checker, in which large initializers are empty.
+def _for_checker(proto: onnx.ModelProto, limit: int = 4096) -> onnx.ModelProto:
+    """A copy for the checker, in which large initializers are empty and every value has a shape.
 
     The checker takes serialised bytes; copying the weights would double the memory for nothing,
-    as their sizes were checked already.
+    as their sizes were checked already. And it insists on a shape for inputs and outputs, where
+    onnxruntime and exporters are content without; what is missing is inferred or asked for later.
     """
-    light = onnx.ModelProto()
-    heavy = {t.name for t in proto.graph.initializer if t.ByteSize() > limit}
-    if not heavy:
-        return proto
+    copy = onnx.ModelProto()
     for field, value in proto.ListFields():
         if field.name != "graph":
-            _copy_field(light, field.name, value)
+            _copy_field(copy, field.name, value)
     for field, value in proto.graph.ListFields():
         if field.name != "initializer":
-            _copy_field(light.graph, field.name, value)
+            _copy_field(copy.graph, field.name, value)
     for tensor in proto.graph.initializer:
-        if tensor.name not in heavy:
-            light.graph.initializer.append(tensor)
+        if tensor.ByteSize() <= limit:
+            copy.graph.initializer.append(tensor)
         else:
-            light.graph.initializer.add(
+            copy.graph.initializer.add(
                 name=tensor.name, data_type=tensor.data_type, dims=[0], raw_data=b""
             )
-    return light
+    for value in [*copy.graph.input, *copy.graph.output]:
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()
+    return copy
 
 
 def _copy_field(target: object, name: str, value: object) -> None:

@@ -6,12 +6,16 @@ Weights are numpy arrays in a dictionary instead of initializers, so that ONNX's
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
+
+from wasmgraph.errors import ModelError
 
 SMALL_BYTES = 4096
 """Weights up to this size go along to shape inference, since they may hold shapes and axes."""
@@ -23,6 +27,11 @@ class TensorType:
 
     dtype: np.dtype
     shape: tuple[int, ...] | None
+
+    @property
+    def nbytes(self) -> int | None:
+        """Length in bytes, or None where the shape is unknown. Exact, however large."""
+        return None if self.shape is None else math.prod(self.shape) * self.dtype.itemsize
 
 
 @dataclass
@@ -64,8 +73,12 @@ class Network:
 
 
 def network_from_proto(proto: onnx.ModelProto, name: str) -> Network:
-    """Take a checked model apart. `proto` is not changed."""
-    weights = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
+    """Take a checked model apart. `proto` is not changed.
+
+    Raises:
+        ModelError: an initializer's data do not fill its shape.
+    """
+    weights = {t.name: _array(t, name) for t in proto.graph.initializer}
     opsets = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in proto.opset_import}
     opset = opsets.get("", 1)
     return Network(
@@ -79,6 +92,13 @@ def network_from_proto(proto: onnx.ModelProto, name: str) -> Network:
         weights=weights,
         functions=list(proto.functions),
     )
+
+
+def _array(tensor: onnx.TensorProto, model: str) -> np.ndarray:
+    try:
+        return np.asarray(numpy_helper.to_array(tensor))
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"{model}: initializer {tensor.name!r} cannot be read: {error}") from error
 
 
 def _named_nodes(nodes: Iterator[onnx.NodeProto]) -> list[onnx.NodeProto]:
@@ -123,12 +143,17 @@ def value_info(name: str, dtype: np.dtype, shape: tuple[int, ...]) -> onnx.Value
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype), shape)
 
 
+_NUMERIC = frozenset(onnx.TensorProto.DataType.values()) - {
+    onnx.TensorProto.UNDEFINED,
+    onnx.TensorProto.STRING,
+}
+
+
 def tensor_type(value: onnx.ValueInfoProto) -> TensorType | None:
     """The type of a tensor value; None for sequences, optionals, strings and untyped values."""
-    kind = value.type.WhichOneof("value")
-    if kind != "tensor_type" or value.type.tensor_type.elem_type in (0, onnx.TensorProto.STRING):
-        return None
     tensor = value.type.tensor_type
+    if value.type.WhichOneof("value") != "tensor_type" or tensor.elem_type not in _NUMERIC:
+        return None
     dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
     if not tensor.HasField("shape"):
         return TensorType(dtype, None)
@@ -137,7 +162,7 @@ def tensor_type(value: onnx.ValueInfoProto) -> TensorType | None:
     return TensorType(dtype, shape)
 
 
-def attributes(node: onnx.NodeProto) -> Mapping[str, object]:
+def attributes(node: onnx.NodeProto) -> Mapping[str, Any]:
     """A node's attributes as Python values."""
     return {a.name: helper.get_attribute_value(a) for a in node.attribute}
 

@@ -18,9 +18,9 @@ from tvm.relax.frontend.onnx import onnx_frontend
 from wasmgraph.errors import ModelError, Obstacle
 from wasmgraph.importer.converters import find_converter
 from wasmgraph.importer.converters.static import constant, dtype_of, shape_of
-from wasmgraph.importer.network import Network, attributes, tensor_type
+from wasmgraph.importer.network import Network, TensorType, attributes, tensor_type
 from wasmgraph.importer.provenance import marker
-from wasmgraph.importer.support import unsupported
+from wasmgraph.importer.support import unsupported, why_too_large
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class _Builder:
         self.frontend.opset = network.opset
         self.values: dict[str, Any] = self.frontend._nodes
         self.obstacles: list[Obstacle] = []
+        self.unknown: set[str] = set()  # tensors that a failed node left without a known shape
         self.weight_names: dict[int, str] = {}
 
     def build(self) -> RelaxGraph:
@@ -87,7 +88,8 @@ class _Builder:
         return RelaxGraph(
             module=self.bb.get(),
             inputs=tuple(
-                (value.name, dtype_of(var), shape_of(var)) for value, var in zip(network.inputs, params, strict=True)
+                (value.name, dtype_of(var), shape_of(var))
+                for value, var in zip(network.inputs, params, strict=True)
             ),
             outputs=tuple(
                 (name, dtype_of(expr), shape_of(expr))
@@ -108,6 +110,9 @@ class _Builder:
         return self.values[name]
 
     def _convert(self, index: int, node: onnx.NodeProto) -> None:
+        if not self.unknown.isdisjoint(node.input):
+            self._stand_in(node)  # nothing can be said of this one until the other is mended
+            return
         inputs = [self._value(name) if name else None for name in node.input]
         own = find_converter(node)
         try:
@@ -124,8 +129,9 @@ class _Builder:
                     )
                 emitted = [self._emit(field, index) for field in fields[: len(node.output)]]
         except Exception as error:
-            self.obstacles.append(Obstacle(node.name, node.op_type, _reason(error)))
-            emitted = [self._stand_in(name) for name in node.output]
+            self.obstacles.append(Obstacle(node.name, node.op_type, self._reason(node, error)))
+            self._stand_in(node)
+            return
         for name, value in zip(node.output, emitted, strict=False):
             if name:
                 self.values[name] = value
@@ -135,9 +141,7 @@ class _Builder:
         attrs["tvm_custom"] = {"name": node.name, "num_outputs": len(node.output)}
         operands = onnx_frontend.onnx_input()
         operands.extend(inputs)
-        return self.frontend._convert_operator(
-            node.op_type, operands, attrs, self.network.opset
-        )
+        return self.frontend._convert_operator(node.op_type, operands, attrs, self.network.opset)
 
     def _emit(self, expr: Any, index: int) -> Any:
         expr = self.bb.normalize(expr)
@@ -145,14 +149,28 @@ class _Builder:
             return constant([int(extent) for extent in expr.values], "int64")
         if isinstance(expr, (GenericConst, relax.Var)):
             return expr
+        # Shape inference does not know every tensor; this is the last look before kernels are made.
+        reason = why_too_large(TensorType(np.dtype(dtype_of(expr)), shape_of(expr)))
+        if reason is not None:
+            raise NotImplementedError(reason)
         return self.bb.emit(expr, name_hint=marker(index))
 
-    def _stand_in(self, name: str) -> Any:
-        """A placeholder for the output of a node that failed, so that later ones are tried too."""
-        known = self.network.types.get(name)
-        if known is None or known.shape is None:
-            return constant(0, "float32")
-        return self.bb.emit(relax.op.zeros(known.shape, known.dtype.name))
+    def _stand_in(self, node: onnx.NodeProto) -> None:
+        """Placeholders for the outputs of a node that failed, so that later ones are tried too."""
+        for name in node.output:
+            known = self.network.types.get(name)
+            if known is None or known.shape is None:
+                self.unknown.add(name)
+                self.values[name] = constant(0, "float32")
+            else:
+                zeros = relax.op.zeros(known.shape, known.dtype.name)
+                self.values[name] = self.bb.emit(zeros)
+
+    def _reason(self, node: onnx.NodeProto, error: Exception) -> str:
+        known = [self.network.types.get(name) for name in node.output if name]
+        if any(kind is not None and kind.shape is None for kind in known):
+            return "the shape of its output depends on values that are computed at run time"
+        return _first_line(error)
 
 
 def _unpack(bb: Any, result: Any) -> list[Any]:
@@ -167,7 +185,7 @@ def _unpack(bb: Any, result: Any) -> list[Any]:
     return [result]
 
 
-def _reason(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     """The first meaningful line of what a converter said."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__

@@ -8,10 +8,8 @@ from collections.abc import Mapping, Sequence
 import onnx
 
 from wasmgraph.errors import InputError, ModelError, Obstacle, UnsupportedModelError
-from wasmgraph.importer.network import Network, tensor_type, value_info
-
-MAX_ELEMENTS = 1 << 31
-"""More elements than a 32-bit memory can hold bytes are refused before anything is allocated."""
+from wasmgraph.importer.network import Network, TensorType, tensor_type, value_info
+from wasmgraph.importer.support import why_too_large
 
 
 def fix_shapes(network: Network, shapes: Mapping[str, Sequence[int]]) -> None:
@@ -23,8 +21,9 @@ def fix_shapes(network: Network, shapes: Mapping[str, Sequence[int]]) -> None:
     Raises:
         InputError: a name that is not an input, a wrong rank, an extent below 0, or two extents
             for one named axis.
-        UnsupportedModelError: axes stay open; each is named.
-        ModelError: an input is not a numeric tensor or is larger than 32-bit memory.
+        UnsupportedModelError: axes stay open; each is named. Or an input is larger than 32-bit
+            memory.
+        ModelError: an input is not a numeric tensor.
     """
     _check_names(network, shapes)
     axes: dict[str, int] = {}
@@ -35,9 +34,7 @@ def fix_shapes(network: Network, shapes: Mapping[str, Sequence[int]]) -> None:
     for value in network.inputs:
         known = tensor_type(value)
         if known is None:
-            raise ModelError(
-                f"{network.name}: input {value.name!r} is not a tensor of numbers"
-            )
+            raise ModelError(f"{network.name}: input {value.name!r} is not a tensor of numbers")
         if not value.type.tensor_type.HasField("shape") and value.name not in shapes:
             obstacles.append(Obstacle(value.name, "", "its rank and shape are not known"))
             suggestions.append(f"--shape {value.name}=1,...")
@@ -49,7 +46,13 @@ def fix_shapes(network: Network, shapes: Mapping[str, Sequence[int]]) -> None:
             suggestions.append(_suggest(value.name, dims))
             continue
         shape = tuple(int(d) for d in dims)
-        _check_size(network, value.name, shape)
+        too_large = why_too_large(TensorType(known.dtype, shape))
+        if too_large is not None:
+            raise UnsupportedModelError(
+                f"{network.name} cannot be compiled for this shape:",
+                hint=f"give a smaller one with --shape {value.name}=...",
+                obstacles=[Obstacle(value.name, "", too_large)],
+            )
         fixed.append(value_info(value.name, known.dtype, shape))
     if obstacles:
         raise UnsupportedModelError(
@@ -93,11 +96,10 @@ def _bind(value: onnx.ValueInfoProto, shape: tuple[int, ...], axes: dict[str, in
     for axis, (dim, extent) in enumerate(zip(dims, shape, strict=True)):
         if extent < 0:
             raise InputError(f"input {value.name!r}: axis {axis} cannot have {extent} elements")
-        if isinstance(dim, str) and dim != "?":
-            if axes.setdefault(dim, extent) != extent:
-                raise InputError(
-                    f"axis {dim!r} is given as {axes[dim]} and as {extent} (input {value.name!r})"
-                )
+        if isinstance(dim, str) and dim != "?" and axes.setdefault(dim, extent) != extent:
+            raise InputError(
+                f"axis {dim!r} is given as {axes[dim]} and as {extent} (input {value.name!r})"
+            )
 
 
 def _resolve(
@@ -119,14 +121,3 @@ def _suggest(name: str, dims: Sequence[int | str]) -> str:
         else:
             parts.append(dim.upper() if dim.isidentifier() else f"AXIS{axis}")
     return f"--shape {name}={','.join(parts)}"
-
-
-def _check_size(network: Network, name: str, shape: tuple[int, ...]) -> None:
-    elements = 1
-    for extent in shape:
-        elements *= extent
-    if elements >= MAX_ELEMENTS:
-        raise ModelError(
-            f"{network.name}: input {name!r} of shape {list(shape)} has {elements} elements, "
-            "more than 32-bit memory can hold"
-        )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import onnx
 
-from wasmgraph.errors import Obstacle, UnsupportedModelError
+from wasmgraph.errors import ModelError, Obstacle, UnsupportedModelError
 from wasmgraph.importer.converters import why_unsupported
-from wasmgraph.importer.network import Network, subgraphs
+from wasmgraph.importer.network import Network, TensorType, subgraphs
 from wasmgraph.importer.normalise.inline import has_function_body
 
 # Operators that left ONNX; upgrading the opset replaces them by their successors.
@@ -33,6 +33,57 @@ def reject_unsupported(network: Network, *, upgraded: bool) -> None:
         obstacles.append(Obstacle(node.name or node.output[0], op, reason))
     if obstacles:
         raise unsupported(network, obstacles)
+
+
+MAX_TENSOR_BYTES = 1 << 32
+"""No tensor of a 32-bit memory is larger."""
+
+
+def why_too_large(known: TensorType) -> str | None:
+    """The reason why a tensor of this type can never be computed, or None if it can."""
+    nbytes = known.nbytes
+    if nbytes is None or nbytes <= MAX_TENSOR_BYTES:
+        return None
+    return (
+        f"{known.dtype.name}{list(known.shape or ())} takes {nbytes / 2**30:.4g} GiB, "
+        "32-bit memory has 4 GiB"
+    )
+
+
+def reject_impossible_tensors(network: Network) -> None:
+    """Raise if any tensor exceeds 32-bit memory or has no extent that makes sense.
+
+    This comes before somebody allocates a tensor to fold it.
+
+    Raises:
+        ModelError: a window is larger than what it slides over.
+        UnsupportedModelError: tensors are too large; lists every node that makes one out of
+            smaller ones.
+    """
+    reasons = {name: why_too_large(known) for name, known in network.types.items()}
+    obstacles = []
+    for node in network.nodes:
+        _check_extents(node, network)
+        if any(reasons.get(name) for name in node.input):
+            continue
+        for reason in filter(None, map(reasons.get, node.output)):
+            obstacles.append(Obstacle(node.name, node.op_type, f"its output {reason}"))
+    if obstacles:
+        raise unsupported(network, obstacles)
+
+
+def _check_extents(node: onnx.NodeProto, network: Network) -> None:
+    def shape(name: str) -> tuple[int, ...]:
+        known = network.types.get(name)
+        return () if known is None or known.shape is None else known.shape
+
+    lowest = 1 if node.op_type in ("Conv", "ConvTranspose") and 0 not in shape(node.input[0]) else 0
+    for name in node.output:
+        if any(extent < lowest for extent in shape(name)):
+            raise ModelError(
+                f"{network.name}: the output of {node.name} ({node.op_type}) would have the shape "
+                f"{list(shape(name))}: its input of shape {list(shape(node.input[0]))} is too small"
+            )
 
 
 def _all_nodes(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:

@@ -12,7 +12,7 @@ from tvm import relax
 from wasmgraph.importer.converters.static import constant, dtype_of, operand, required_constant
 
 
-def clip(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+def clip(bb: Any, inputs: Sequence[Any], _attrs: Mapping[str, Any]) -> Any:
     """Clip with constant bounds; TVM tests each bound for NaN at run time.
 
     A bound that is NaN or left out does not bind, as in onnxruntime.
@@ -38,7 +38,7 @@ def variadic(
     TVM broadcasts every input and stacks them into one tensor first.
     """
 
-    def convert(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    def convert(bb: Any, inputs: Sequence[Any], _attrs: Mapping[str, Any]) -> Any:
         total = reduce(lambda a, b: bb.normalize(combine(a, b)), inputs)
         if mean:
             count = constant(len(inputs), dtype_of(inputs[0]))

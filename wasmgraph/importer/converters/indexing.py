@@ -18,7 +18,7 @@ from wasmgraph.importer.converters.static import (
 )
 
 
-def slice_(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+def slice_(bb: Any, inputs: Sequence[Any], _attrs: Mapping[str, Any]) -> Any:
     """Slice; bounds are clamped here, since TVM's arithmetic overflows on an end of INT64_MAX.
 
     Source: the ONNX operator specification, whose clamping is that of Python's slices.
@@ -38,7 +38,10 @@ def slice_(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
         else required_constant(given_steps, "the steps of Slice").tolist()
     )
     axes = [axis + len(shape) if axis < 0 else axis for axis in axes]
-    bounds = [slice(*item).indices(shape[axis]) for axis, *item in zip(axes, starts, ends, steps, strict=True)]
+    bounds = [
+        slice(start, end, step).indices(shape[axis])
+        for axis, start, end, step in zip(axes, starts, ends, steps, strict=True)
+    ]
     x = inputs[0]
     forward = [(a, b) for a, b in zip(axes, bounds, strict=True) if b[2] > 0]
     backward = [(a, b) for a, b in zip(axes, bounds, strict=True) if b[2] < 0]

@@ -6,6 +6,9 @@ onnx's reference evaluator does the same in milliseconds, with ONNX's semantics.
 
 from __future__ import annotations
 
+import math
+import re
+
 import numpy as np
 import onnx
 from onnx import helper, shape_inference
@@ -23,12 +26,23 @@ from wasmgraph.importer.network import (
 
 # Their results differ from call to call, so they are not constants.
 RANDOM_OPS = frozenset(
-    ["Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"]
+    [
+        "Bernoulli",
+        "Multinomial",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+    ]
 )
 
 MAX_GROWTH_BYTES = 1 << 20
 """A folded result may be this much larger than its inputs: expanding a scalar into a huge tensor
 is cheaper at run time than in the file."""
+
+
+# onnx repeats these before every line.
+_INFERENCE_PREFIX = re.compile(r"\[(Shape|Type)InferenceError\] |Inference error\(s\): ")
 
 
 def fold_constants(network: Network) -> None:
@@ -47,7 +61,7 @@ def infer_shapes(network: Network) -> None:
     """Fill `network.types`.
 
     Raises:
-        ModelError: ONNX's shape inference finds a contradiction.
+        ModelError: ONNX's shape inference finds a contradiction between shapes or types.
     """
     proto = network_to_proto(network)
     for output in proto.graph.output:
@@ -55,10 +69,14 @@ def infer_shapes(network: Network) -> None:
         if output.type.HasField("tensor_type"):
             output.type.tensor_type.ClearField("shape")
     try:
-        inferred = shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
+        # No data propagation: it stores an object per element of a ConstantOfShape or a Range, and
+        # what it would tell of shapes is folded here anyway.
+        inferred = shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
     except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().replace("\n", " ")
-        raise ModelError(f"{network.name}: the shapes do not fit together: {reason}") from error
+        reason = " ".join(_INFERENCE_PREFIX.sub("", str(error)).split())
+        raise ModelError(
+            f"{network.name}: shapes or types do not fit together: {reason}"
+        ) from error
     graph = inferred.graph
     network.types = {
         name: TensorType(array.dtype, array.shape) for name, array in network.weights.items()
@@ -91,7 +109,7 @@ def _evaluate(node: onnx.NodeProto, network: Network) -> dict[str, np.ndarray] |
     if node.op_type == "Size":
         known = network.types.get(node.input[0])
         if known is not None and known.shape is not None:
-            return {node.output[0]: np.array(int(np.prod(known.shape)), np.int64)}
+            return {node.output[0]: np.array(math.prod(known.shape), np.int64)}
         return None
     names = [name for name in node.input if name]
     if not all(name in network.weights for name in names) or not _worth_storing(node, network):
@@ -104,21 +122,16 @@ def _fold_shape(node: onnx.NodeProto, network: Network) -> dict[str, np.ndarray]
     if known is None or known.shape is None:
         return None
     window = attributes(node)
-    shape = known.shape[window.get("start", 0) : window.get("end")]  # type: ignore[misc]
+    shape = known.shape[window.get("start", 0) : window.get("end")]
     return {node.output[0]: np.array(shape, np.int64)}
 
 
 def _worth_storing(node: onnx.NodeProto, network: Network) -> bool:
+    if node.op_type == "OneHot":
+        return False  # shape inference never knows its size, and the depth is not bounded
     inputs = sum(network.weights[name].nbytes for name in node.input if name)
-    outputs = 0
-    for name in node.output:
-        known = network.types.get(name)
-        if known is None or known.shape is None:
-            continue
-        elements = 1
-        for extent in known.shape:
-            elements *= extent
-        outputs += elements * known.dtype.itemsize
+    known = [network.types.get(name) for name in node.output]
+    outputs = sum(kind.nbytes or 0 for kind in known if kind is not None)
     return outputs <= inputs + MAX_GROWTH_BYTES
 
 

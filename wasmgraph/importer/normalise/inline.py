@@ -28,11 +28,27 @@ def inline_schema_functions(network: Network) -> None:
             if not is_supported(node) and has_function_body(node.domain, node.op_type, network)
         }
     )
+    for node in network.nodes:
+        if has_function_body(node.domain, node.op_type, network):
+            _write_out_defaults(node, network)
     if wanted:
         proto = inliner.inline_selected_functions(
             network_to_proto(network), wanted, exclude=False, inline_schema_functions=True
         )
         _take_nodes(network, proto)
+
+
+def _write_out_defaults(node: onnx.NodeProto, network: Network) -> None:
+    """Give a node every attribute that has a default.
+
+    Function bodies refer to the attributes of the call, and onnx's inliner and shape inference
+    pass on only those that are written there: the Cast in HannWindow would end up without a type.
+    """
+    given = {attribute.name for attribute in node.attribute}
+    schema = defs.get_schema(node.op_type, network.opsets[node.domain], node.domain)
+    for name, attribute in sorted(schema.attributes.items()):
+        if name not in given and attribute.default_value.name:
+            node.attribute.append(attribute.default_value)
 
 
 def _take_nodes(network: Network, proto: onnx.ModelProto) -> None:

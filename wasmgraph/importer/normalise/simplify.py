@@ -40,9 +40,7 @@ def _is_no_op(node: onnx.NodeProto, network: Network) -> bool:
     if node.op_type == "Cast":
         known = network.types.get(node.input[0])
         target = attributes(node)["to"]
-        return known is not None and (
-            onnx.helper.np_dtype_to_tensor_dtype(known.dtype) == target
-        )
+        return known is not None and (onnx.helper.np_dtype_to_tensor_dtype(known.dtype) == target)
     return False
 
 

@@ -9,7 +9,7 @@ from wasmgraph.errors import ModelError
 from wasmgraph.importer.network import Network, network_to_proto
 
 TARGET_OPSET = 18
-"""The newest opset whose operators TVM 0.27's importer mostly knows; newer models stay as they are."""
+"""The newest opset whose operators TVM 0.27's importer mostly knows; newer models stay as is."""
 
 
 def upgrade_opset(network: Network) -> None:
@@ -41,9 +41,7 @@ def upgrade_opset(network: Network) -> None:
     network.opsets[""] = TARGET_OPSET
 
 
-def _name_of_insertion(
-    nodes: list[onnx.NodeProto], index: int, produced: dict[str, str]
-) -> str:
+def _name_of_insertion(nodes: list[onnx.NodeProto], index: int, produced: dict[str, str]) -> str:
     """Name a node the converter inserted after the model's node that it serves."""
     for node in nodes[index:]:
         for name in node.output:
