@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 import wasmgraph
 from wasmgraph.bundle import Bundle, read_bundle
@@ -57,7 +57,7 @@ def make_model(
         weights: Initializers; what is no array becomes one.
     """
     if isinstance(outputs, str):
-        outputs = {name: ("float32", None) for name in outputs.split()}
+        outputs = dict.fromkeys(outputs.split(), ("float32", None))
     graph = helper.make_graph(
         list(nodes),
         "tiny",
@@ -70,7 +70,8 @@ def make_model(
 
 
 def _value(name: str, port: Any) -> onnx.ValueInfoProto:
-    dtype, shape = port if len(port) == 2 and isinstance(port[0], str) else ("float32", port)
+    has_dtype = len(port) == 2 and isinstance(port[0], str) and not isinstance(port[1], (int, str))
+    dtype, shape = port if has_dtype else ("float32", port)
     elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     return helper.make_tensor_value_info(name, elem_type, shape)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from wasmgraph.atomic import replaced_when_done
+from wasmgraph.atomic import folder_filled_when_done, replaced_when_done
 from wasmgraph.bundle import SIMD_LEVELS, Bundle, SimdLevel, Source, Tensor, write_bundle
-from wasmgraph.errors import InputError, WasmgraphError
+from wasmgraph.errors import InputError
 from wasmgraph.progress import SILENT, Reporter, stage
 
 if TYPE_CHECKING:
@@ -107,24 +109,26 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
 
     if simd not in SIMD_LEVELS:
         raise InputError(f"unknown SIMD level {simd!r}; there are {', '.join(SIMD_LEVELS)}")
-    # What is missing is said now, not after a minute of work.
+    # What is missing or cannot be written is said now, not after a minute of work.
     find_rust()
     if verify:
         find_onnxruntime()
-    seconds: dict[str, float] = {}
-    with stage(reporter, "import", seconds):
-        imported = import_model(load_model(model), shapes, reporter)
-    bundle = _build(imported, simd, seconds, reporter)
-    if bundle_dir is not None:
-        _keep_bundle(bundle, Path(bundle_dir))
     target = _target(model, out)
-    with replaced_when_done(target) as unfinished:
+    seconds: dict[str, float] = {}
+    verification = None
+    with ExitStack() as stack:
+        unfinished = stack.enter_context(replaced_when_done(target))
+        kept = bundle_dir and stack.enter_context(folder_filled_when_done(Path(bundle_dir)))
+        with stage(reporter, "import", seconds):
+            imported = import_model(load_model(model), shapes, reporter)
+        bundle = _build(imported, simd, seconds, reporter)
         with stage(reporter, "link", seconds):
             linked = link(bundle, unfinished, reporter)
-        verification = None
         if verify:
             with stage(reporter, "verify", seconds):
                 verification = _verify(unfinished, target, model, rtol=rtol, atol=atol, seed=seed)
+        if kept:
+            write_bundle(bundle, kept)
     return CompileReport(
         path=target,
         source=bundle.graph.source,
@@ -150,7 +154,9 @@ def _target(model: Model, out: str | Path | None) -> Path:
         return Path(out)
     if isinstance(model, (str, Path)):
         return Path(Path(model).stem + ".wasm")
-    return Path((model.graph.name or "model") + ".wasm")
+    # A graph may be named like a path, which must not lead to other folders.
+    name = re.sub(r"[^\w.-]+", "_", model.graph.name).strip("._")
+    return Path((name or "model") + ".wasm")
 
 
 def _build(imported: Any, simd: SimdLevel, seconds: dict[str, float], reporter: Reporter) -> Bundle:
@@ -175,13 +181,3 @@ def _verify(
     report = replace(report, graph=str(target))
     report.raise_if_disagree()
     return report
-
-
-def _keep_bundle(bundle: Bundle, folder: Path) -> None:
-    try:
-        write_bundle(bundle, folder)
-    except OSError as error:
-        raise WasmgraphError(
-            f"cannot write the bundle to {folder}: {error.strerror or error}",
-            hint="choose another folder with --bundle",
-        ) from error

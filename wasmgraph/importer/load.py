@@ -141,7 +141,8 @@ def _load_external(tensor: onnx.TensorProto, folder: Path | None, model: str) ->
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ModelError(
-            f"{model}: cannot read the external data of {tensor.name!r} from {path}: {reason}",
+            f"{model}: cannot read the external data of {tensor.name!r} from {str(path)!r}: "
+            f"{reason}",
             hint="external data files must be kept beside the .onnx file",
         ) from error
     tensor.raw_data = data

@@ -97,8 +97,12 @@ def network_from_proto(proto: onnx.ModelProto, name: str) -> Network:
 def _array(tensor: onnx.TensorProto, model: str) -> np.ndarray:
     try:
         return np.asarray(numpy_helper.to_array(tensor))
-    except (ValueError, TypeError) as error:
-        raise ModelError(f"{model}: initializer {tensor.name!r} cannot be read: {error}") from error
+    except (ValueError, TypeError, KeyError) as error:
+        # KeyError: a dtype that onnx does not know.
+        reason = f"unknown data type {error}" if isinstance(error, KeyError) else error
+        raise ModelError(
+            f"{model}: initializer {tensor.name!r} cannot be read: {reason}"
+        ) from error
 
 
 def _named_nodes(nodes: Iterator[onnx.NodeProto]) -> list[onnx.NodeProto]:

@@ -1,0 +1,583 @@
+"""Models that cannot be compiled: the right error, one clear message, quickly, no file left behind.
+
+Every case goes through the Python API and through the command line.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from onnx import TensorProto, helper, numpy_helper
+
+import wasmgraph
+from tests.onnx_models import CUSTOM_DOMAIN, make_model, node
+from wasmgraph.cli import main
+from wasmgraph.errors import InputError, ModelError, UnsupportedModelError, WasmgraphError
+
+X = {"x": (2, 3)}
+HUGE = 2**40
+REFUSAL_SECONDS = 20
+"""A generous bound on a refusal: allocating or computing what is refused would take far longer."""
+
+
+def relu_model() -> onnx.ModelProto:
+    return make_model([node("Relu", "x", "y")], X, "y")
+
+
+def weighted_model(weight: np.ndarray | None = None) -> onnx.ModelProto:
+    weight = np.ones((2, 3), np.float32) if weight is None else weight
+    return make_model([node("Add", "x w", "y")], X, "y", {"w": weight})
+
+
+@contextmanager
+def address_space(nbytes: int) -> Iterator[None]:
+    """More than `nbytes` on top of what this process has now cannot be allocated inside."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + nbytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+class Refusal:
+    """Tries to compile, both ways, in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(
+        self,
+        model: onnx.ModelProto | bytes | Path,
+        kind: type[WasmgraphError],
+        *texts: str,
+        shapes: dict[str, tuple[int, ...]] | None = None,
+    ) -> WasmgraphError:
+        """The error, which must be of `kind` and say each of `texts`."""
+        path = self._path(model)
+        before = self.files()
+        began = time.monotonic()
+        with pytest.raises(WasmgraphError) as caught:
+            wasmgraph.compile(path, self.folder / "out.wasm", shapes, verify=False)
+        error = caught.value
+        assert type(error) is kind, error
+        for text in texts:
+            assert text in f"{error.message}\n{error.hint}"
+        assert self.files() == before
+        flags = [f"--shape={n}={','.join(map(str, s))}" for n, s in (shapes or {}).items()]
+        if not any(extent < 0 for shape in (shapes or {}).values() for extent in shape):
+            self._check_command(path, flags, error)
+        assert self.files() == before
+        assert time.monotonic() - began < REFUSAL_SECONDS
+        return error
+
+    def files(self) -> set[str]:
+        return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*")}
+
+    def _path(self, model: onnx.ModelProto | bytes | Path) -> Path:
+        if isinstance(model, Path):
+            return model
+        path = self.folder / "bad.onnx"
+        data = model if isinstance(model, bytes) else model.SerializeToString()
+        path.write_bytes(data)
+        return path
+
+    def _check_command(self, path: Path, flags: list[str], error: WasmgraphError) -> None:
+        arguments = ["compile", str(path), "-o", str(self.folder / "out.wasm"), "--no-verify"]
+        result = CliRunner().invoke(main, [*arguments, *flags])
+        assert result.exit_code == error.exit_code, result.stderr
+        assert result.stdout == ""
+        assert "Traceback" not in result.stderr
+        assert result.stderr.count("error: ") == 1
+        assert f"error: {error.message}\n" in result.stderr
+        assert ("hint: " in result.stderr) == bool(error.hint)
+
+
+@pytest.fixture
+def refuse(tmp_path: Path) -> Refusal:
+    return Refusal(tmp_path)
+
+
+class TestNotAModel:
+    def test_a_text_file(self, refuse: Refusal) -> None:
+        refuse(b"this is not a model\n", ModelError, "bad.onnx is not an ONNX model")
+
+    def test_a_git_lfs_pointer_is_hinted_at(self, refuse: Refusal) -> None:
+        pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+        refuse(pointer, ModelError, "Git LFS pointer")
+
+    def test_an_empty_file(self, refuse: Refusal) -> None:
+        refuse(b"", ModelError, "bad.onnx is not an ONNX model")
+
+    def test_random_bytes(self, refuse: Refusal) -> None:
+        for seed in range(5):
+            refuse(np.random.default_rng(seed).bytes(2000), ModelError, "bad.onnx")
+
+    def test_a_folder(self, refuse: Refusal, tmp_path: Path) -> None:
+        (tmp_path / "folder.onnx").mkdir()
+        refuse(tmp_path / "folder.onnx", ModelError, "folder.onnx", "Is a directory")
+
+    def test_a_file_that_is_not_there(self, refuse: Refusal, tmp_path: Path) -> None:
+        refuse(tmp_path / "no.onnx", ModelError, "no.onnx", "No such file")
+
+    def test_another_protobuf_message(self, refuse: Refusal) -> None:
+        tensor = numpy_helper.from_array(np.ones((2, 3), np.float32), "w")
+        refuse(tensor.SerializeToString(), ModelError, "bad.onnx")
+
+    @pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.9, 0.999])
+    def test_a_truncated_model(self, refuse: Refusal, digits_onnx: Path, share: float) -> None:
+        whole = digits_onnx.read_bytes()
+        refuse(whole[: int(len(whole) * share)], ModelError, "bad.onnx")
+
+
+class TestUnsupportedOperators:
+    def test_every_one_is_listed_by_name_and_operator(self, refuse: Refusal) -> None:
+        body = helper.make_graph(
+            [node("Identity", "c", "d"), node("Frobnicate", "v", "w", domain=CUSTOM_DOMAIN)],
+            "body",
+            [
+                helper.make_tensor_value_info("i", TensorProto.INT64, ()),
+                helper.make_tensor_value_info("c", TensorProto.BOOL, ()),
+                helper.make_tensor_value_info("v", TensorProto.FLOAT, (2, 3)),
+            ],
+            [
+                helper.make_tensor_value_info("d", TensorProto.BOOL, ()),
+                helper.make_tensor_value_info("w", TensorProto.FLOAT, (2, 3)),
+            ],
+        )
+        model = make_model(
+            [
+                node("Frobnicate", "x", "a", name="first", domain=CUSTOM_DOMAIN),
+                node("Relu", "a", "b", name="fine"),
+                node("Transmogrify", "b", "c", domain=CUSTOM_DOMAIN),
+                node("NonZero", "c", "e", name="sparse"),
+                node("Loop", "n  c", "y", name="loop", body=body),
+            ],
+            {"x": (2, 3), "n": ("int64", ())},
+            {"y": ("float32", None), "e": ("int64", None)},
+        )
+        error = refuse(model, UnsupportedModelError)
+        assert isinstance(error, UnsupportedModelError)
+        assert [(o.node, o.op) for o in error.obstacles] == [
+            ("first", "example.org.Frobnicate"),
+            ("Transmogrify#2", "example.org.Transmogrify"),
+            ("sparse", "NonZero"),
+            ("loop", "Loop"),
+            ("w", "example.org.Frobnicate"),
+        ]
+        assert "fine" not in error.message
+        assert "depends on data" in error.message
+
+    def test_an_operator_that_onnx_does_not_know(self, refuse: Refusal) -> None:
+        refuse(
+            make_model([node("Reluu", "x", "y", name="typo")], X, "y"),
+            UnsupportedModelError,
+            "typo (Reluu)",
+        )
+
+    def test_what_only_the_converter_finds_is_listed_with_the_rest(self, refuse: Refusal) -> None:
+        model = make_model(
+            [
+                node("Clip", "x low", "a", name="computed bound"),
+                node("Cast", "s", "t", to=TensorProto.INT64),
+                node("Reshape", "a t", "b", name="computed shape"),
+                node("Relu", "b", "y", name="fine"),
+            ],
+            {"x": (2, 3), "low": (), "s": ("int32", (2,))},
+            "y",
+        )
+        error = refuse(model, UnsupportedModelError, "run time")
+        assert isinstance(error, UnsupportedModelError)
+        assert [o.node for o in error.obstacles] == ["computed bound", "computed shape"]
+
+    def test_strings_are_refused_as_input(self, refuse: Refusal) -> None:
+        model = make_model([node("Identity", "s", "y")], {"s": ("str", (2,))}, {"y": ("str", (2,))})
+        refuse(model, ModelError, "'s'", "not a tensor of numbers")
+
+    def test_sparse_initializers_are_refused(self, refuse: Refusal) -> None:
+        model = make_model([node("Add", "x w", "y")], X, "y")
+        model.graph.sparse_initializer.append(
+            helper.make_sparse_tensor(
+                helper.make_tensor("w", TensorProto.FLOAT, (1,), [1.0]),
+                helper.make_tensor("i", TensorProto.INT64, (1,), [2]),
+                (6,),
+            )
+        )
+        refuse(model, UnsupportedModelError, "w: a sparse initializer")
+
+
+class TestOpenAxes:
+    def test_every_open_axis_is_named_and_the_shape_to_give_is_shown(self, refuse: Refusal) -> None:
+        model = make_model(
+            [node("Relu", "image", "a"), node("Relu", "x", "b"), node("Relu", "c", "d")],
+            {"image": ("batch", 3, "height", "width"), "x": (2, None), "c": (1,)},
+            "a b d",
+        )
+        error = refuse(
+            model,
+            UnsupportedModelError,
+            "image: axis 0 (batch), axis 2 (height), axis 3 (width)",
+            "x: axis 1 (?)",
+            "--shape image=1,3,HEIGHT,WIDTH",
+        )
+        assert isinstance(error, UnsupportedModelError)
+        assert [obstacle.node for obstacle in error.obstacles] == ["image", "x"]
+
+    def test_the_shape_that_is_shown_works_once_it_is_filled_in(self, tmp_path: Path) -> None:
+        model = make_model(
+            [node("Relu", "image:0", "a"), node("Relu", "x", "b")],
+            {"image:0": ("N", 3, "height", None), "x": ("len", 2)},
+            "a b",
+        )
+        onnx.save(model, tmp_path / "open.onnx")
+        command = ["compile", str(tmp_path / "open.onnx"), "-o", str(tmp_path / "out.wasm")]
+        refused = CliRunner().invoke(main, command)
+        assert refused.exit_code == 4
+        (hint,) = re.findall(r"hint: .*?e\.g\. (.*)", refused.stderr)
+        filled = re.sub(r"(?<=[=,])[A-Z_][A-Z_0-9]*(?=[,\s]|$)", "5", hint)
+        done = CliRunner().invoke(main, [*command, "--no-verify", "--json", *filled.split()])
+        assert done.exit_code == 0, (filled, done.stderr)
+        with wasmgraph.load(tmp_path / "out.wasm") as graph:
+            assert [spec.shape for spec in graph.inputs] == [(1, 3, 5, 5), (5, 2)]
+
+    def test_an_input_of_unknown_rank(self, refuse: Refusal) -> None:
+        model = make_model([node("Relu", "x", "y")], {"x": ("float32", None)}, "y")
+        refuse(model, UnsupportedModelError, "x: its rank", "--shape x=")
+
+    def test_a_name_that_is_no_input_suggests_the_near_one(self, refuse: Refusal) -> None:
+        model = make_model([node("Relu", "image", "y")], {"image": ("n", 3)}, "y")
+        refuse(model, InputError, "'imgae'", "'image'", "did you mean", shapes={"imgae": (1, 3)})
+
+    def test_a_wrong_rank(self, refuse: Refusal) -> None:
+        refuse(relu_model(), InputError, "'x' has 2 axes", "has 3", shapes={"x": (1, 2, 3)})
+
+    def test_a_negative_extent(self, refuse: Refusal) -> None:
+        refuse(relu_model(), InputError, "'x'", "axis 1", "-3", shapes={"x": (2, -3)})
+
+    def test_two_extents_for_one_named_axis(self, refuse: Refusal) -> None:
+        model = make_model(
+            [node("Relu", "a", "c"), node("Relu", "b", "d")],
+            {"a": ("batch", 2), "b": ("batch", 3)},
+            "c d",
+        )
+        refuse(model, InputError, "'batch'", "4", "5", shapes={"a": (4, 2), "b": (5, 3)})
+        refuse(
+            make_model([node("Relu", "a", "c")], {"a": ("n", "n")}, "c"),
+            InputError,
+            "'n'",
+            shapes={"a": (4, 5)},
+        )
+
+    def test_a_shape_that_the_nodes_cannot_take(self, refuse: Refusal) -> None:
+        model = make_model([node("Add", "a b", "c")], {"a": ("n",), "b": ("m",)}, "c")
+        refuse(model, ModelError, "Incompatible dimensions", "Add", shapes={"a": (4,), "b": (5,)})
+
+
+class TestExternalData:
+    @pytest.fixture
+    def apart(self, tmp_path: Path) -> Path:
+        """A model whose weights lie in apart.bin, 24 bytes from its start."""
+        folder = tmp_path / "model"
+        folder.mkdir()
+        self.save(folder / "apart.onnx", location="apart.bin", offset=0, length=24)
+        (folder / "apart.bin").write_bytes(np.ones(6, np.float32).tobytes())
+        return folder / "apart.onnx"
+
+    def save(self, path: Path, **entries: object) -> None:
+        model = weighted_model()
+        (weight,) = model.graph.initializer
+        weight.ClearField("raw_data")
+        weight.data_location = TensorProto.EXTERNAL
+        for key, value in entries.items():
+            weight.external_data.add(key=key, value=str(value))
+        path.write_bytes(model.SerializeToString())
+
+    def test_compiles_where_it_is_in_its_place(self, apart: Path, tmp_path: Path) -> None:
+        wasmgraph.compile(apart, tmp_path / "out.wasm", verify=False)
+        with wasmgraph.load(tmp_path / "out.wasm") as graph:
+            y = graph.run({"x": np.zeros((2, 3), np.float32)})["y"]
+        np.testing.assert_array_equal(y, np.ones((2, 3), np.float32))
+
+    def test_that_is_missing(self, refuse: Refusal, apart: Path) -> None:
+        apart.with_name("apart.bin").unlink()
+        refuse(apart, ModelError, "'w'", "apart.bin", "No such file", "beside the .onnx file")
+
+    def test_that_is_too_short(self, refuse: Refusal, apart: Path) -> None:
+        apart.with_name("apart.bin").write_bytes(b"\0" * 23)
+        refuse(apart, ModelError, "'w'", "apart.bin", "ends before the 24 bytes")
+
+    def test_of_the_wrong_length_for_its_shape(self, refuse: Refusal, apart: Path) -> None:
+        apart.with_name("apart.bin").write_bytes(b"\0" * 40)
+        self.save(apart, location="apart.bin")
+        refuse(apart, ModelError, "'w'", "24 bytes", "40")
+
+    @pytest.mark.parametrize(
+        "entries",
+        [{"offset": -1}, {"length": -1}, {"offset": "one"}, {"length": 2**60}, {"offset": 2**60}],
+        ids=str,
+    )
+    def test_at_an_impossible_place(
+        self, refuse: Refusal, apart: Path, entries: dict[str, object]
+    ) -> None:
+        self.save(apart, location="apart.bin", **entries)
+        with address_space(2**33):
+            refuse(apart, ModelError, "'w'", "apart.bin")
+
+    @pytest.mark.parametrize("location", ["../secret.bin", "a/../../secret.bin", "/etc/passwd", ""])
+    def test_outside_the_folder(
+        self, refuse: Refusal, apart: Path, tmp_path: Path, location: str
+    ) -> None:
+        (tmp_path / "secret.bin").write_bytes(b"\0" * 24)
+        self.save(apart, location=location, length=24)
+        refuse(apart, ModelError, "'w'", "outside the model's folder")
+
+    def test_behind_a_link_that_leaves_the_folder(
+        self, refuse: Refusal, apart: Path, tmp_path: Path
+    ) -> None:
+        secret = tmp_path / "secret.bin"
+        secret.write_bytes(b"\0" * 24)
+        apart.with_name("apart.bin").unlink()
+        apart.with_name("apart.bin").symlink_to(secret)
+        refuse(apart, ModelError, "'w'", "outside the model's folder")
+
+    def test_behind_a_link_to_itself(self, refuse: Refusal, apart: Path) -> None:
+        apart.with_name("apart.bin").unlink()
+        apart.with_name("apart.bin").symlink_to("apart.bin")
+        refuse(apart, ModelError, "'w'", "apart.bin")
+
+    def test_with_a_name_that_no_file_can_have(self, refuse: Refusal, apart: Path) -> None:
+        self.save(apart, location="a\0b")
+        refuse(apart, ModelError, "'w'")
+
+    def test_of_a_model_in_memory_says_how_to_load_it(self, apart: Path) -> None:
+        model = onnx.load(apart, load_external_data=False)
+        with pytest.raises(ModelError, match="ModelProto in memory") as caught:
+            wasmgraph.compile(model, apart.with_name("out.wasm"), verify=False)
+        assert "onnx.load" in str(caught.value.hint)
+
+
+class TestInvalidGraphs:
+    def test_an_initializer_shorter_than_its_shape(self, refuse: Refusal) -> None:
+        model = weighted_model()
+        model.graph.initializer[0].dims[0] = 3
+        refuse(model, ModelError, "'w'", "[3, 3]", "36 bytes", "24")
+
+    def test_an_initializer_of_a_huge_shape_without_data(self, refuse: Refusal) -> None:
+        model = weighted_model()
+        model.graph.initializer[0].dims[0] = HUGE
+        refuse(model, ModelError, "'w'")
+
+    def test_typed_data_shorter_than_their_shape(self, refuse: Refusal) -> None:
+        for elements in (6, 5000):
+            model = weighted_model()
+            weight = model.graph.initializer[0]
+            weight.ClearField("raw_data")
+            weight.dims[:] = [elements]
+            weight.float_data.extend([1.0] * (elements - 1))
+            refuse(model, ModelError, "w")
+
+    def test_a_negative_dimension(self, refuse: Refusal) -> None:
+        model = weighted_model()
+        model.graph.initializer[0].dims[:] = [-2, -3]
+        refuse(model, ModelError, "'w'", "negative")
+
+    def test_unknown_dtypes(self, refuse: Refusal) -> None:
+        model = weighted_model()
+        model.graph.initializer[0].data_type = 77
+        refuse(model, ModelError, "w", "77")
+        model = weighted_model()
+        model.graph.input[0].type.tensor_type.elem_type = 77
+        refuse(model, ModelError, "'x'")
+
+    def test_two_nodes_that_write_one_tensor(self, refuse: Refusal) -> None:
+        nodes = [node("Relu", "x", "y"), node("Neg", "x", "y")]
+        refuse(make_model(nodes, X, "y"), ModelError, "'y'", "multiple times")
+
+    def test_a_cycle(self, refuse: Refusal) -> None:
+        nodes = [node("Add", "x z", "y"), node("Relu", "y", "z")]
+        refuse(make_model(nodes, X, "z"), ModelError, "sorted", "'z'")
+
+    def test_nodes_out_of_order(self, refuse: Refusal) -> None:
+        nodes = [node("Relu", "y", "z"), node("Relu", "x", "y")]
+        refuse(make_model(nodes, X, "z"), ModelError, "sorted", "'y'")
+
+    def test_a_tensor_that_nobody_computes(self, refuse: Refusal) -> None:
+        refuse(make_model([node("Add", "x q", "y")], X, "y"), ModelError, "'q'")
+        refuse(make_model([node("Relu", "x", "y")], X, "y q"), ModelError, "'q'")
+
+    def test_an_output_that_is_listed_twice(self, refuse: Refusal) -> None:
+        model = relu_model()
+        model.graph.output.append(model.graph.output[0])
+        refuse(model, ModelError, "'y' twice")
+
+    def test_a_graph_without_outputs(self, refuse: Refusal) -> None:
+        refuse(make_model([node("Relu", "x", "y")], X, {}), ModelError, "no outputs")
+
+    def test_no_opset(self, refuse: Refusal) -> None:
+        model = relu_model()
+        model.ClearField("opset_import")
+        refuse(model, ModelError, "opset_import")
+
+    def test_a_node_with_too_many_inputs_or_without_an_attribute(self, refuse: Refusal) -> None:
+        refuse(make_model([node("Relu", "x x", "y")], X, "y"), ModelError, "Relu")
+        refuse(make_model([node("Cast", "x", "y")], X, "y"), ModelError, "to")
+
+    def test_dtypes_that_do_not_fit(self, refuse: Refusal) -> None:
+        model = weighted_model(np.ones((2, 3), np.int64))
+        refuse(model, ModelError, "Add#0", "inconsistent type")
+
+    def test_shapes_that_do_not_fit(self, refuse: Refusal) -> None:
+        model = weighted_model(np.ones((2, 4), np.float32))
+        refuse(model, ModelError, "Add#0", "Incompatible dimensions")
+
+    def test_a_window_larger_than_the_picture(self, refuse: Refusal) -> None:
+        for extent in (3, 5):
+            weight = np.ones((4, 5, extent, extent), np.float32)
+            model = make_model([node("Conv", "x w", "y")], {"x": (1, 5, 2, 2)}, "y", {"w": weight})
+            refuse(model, ModelError, "Conv#0", "[1, 5, 2, 2] is too small")
+
+    def test_an_index_outside_its_axis(self, refuse: Refusal) -> None:
+        model = make_model([node("Gather", "x i", "y")], X, "y", {"i": np.array([2])})
+        refuse(model, UnsupportedModelError, "Gather#0", "outside")
+
+
+class TestHugeTensors:
+    """Refused by their declared sizes: nothing of that size is ever allocated."""
+
+    @pytest.fixture(autouse=True)
+    def small_machine(self) -> Iterator[None]:
+        # What is imported lazily is loaded before the limit holds.
+        for module in ("importer.relax_graph", "optimise.pipeline", "link", "codegen.object_code"):
+            importlib.import_module(f"wasmgraph.{module}")
+        with address_space(2**32):
+            yield
+
+    def test_a_declared_input(self, refuse: Refusal) -> None:
+        model = make_model([node("Relu", "x", "y")], {"x": (2**20, 2**20)}, "y")
+        refuse(model, UnsupportedModelError, "x: float32[1048576, 1048576]", "4096 GiB")
+
+    def test_a_given_shape(self, refuse: Refusal) -> None:
+        model = make_model([node("Relu", "x", "y")], {"x": ("n",)}, "y")
+        refuse(model, UnsupportedModelError, "--shape x=", shapes={"x": (HUGE,)})
+
+    @pytest.mark.parametrize("extent", [2**33, HUGE, 2**62])
+    @pytest.mark.parametrize(
+        ("op", "operands"),
+        [
+            ("Expand", {"": None, "s": [1]}),
+            ("Reshape", {"": None, "s": [1]}),
+            ("Tile", {"": None, "s": [1]}),
+            ("ConstantOfShape", {"s": [1]}),
+            ("Pad", {"": None, "s": [0, 1]}),
+            ("Range", {"zero": 0, "s": 1, "one": 1}),
+            ("OneHot", {"indices": [0], "s": 1, "values": [0.0, 1.0]}),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+    def test_a_node_s_output(
+        self, refuse: Refusal, op: str, operands: dict[str, object], extent: int
+    ) -> None:
+        weights = {
+            name: np.array(value, np.float32)
+            if name == "values"
+            else np.array(value, np.int64) * (extent if name == "s" else 1)
+            for name, value in operands.items()
+            if value is not None
+        }
+        if op == "Range":
+            weights["one"] = np.array(1)
+        model = make_model(
+            [
+                node(op, " ".join(name or "x" for name in operands), "a", name="large"),
+                node("Cast", "a", "b", to=TensorProto.FLOAT),
+                node("ReduceSum", "b", "y", keepdims=0),
+            ],
+            {"x": (1,)},
+            "y",
+            weights,
+        )
+        error = refuse(model, UnsupportedModelError, f"large ({op})", "32-bit memory")
+        assert isinstance(error, UnsupportedModelError)
+        assert len(error.obstacles) == 1, "only the node that makes it, not those that read it"
+
+    def test_everything_together(self, refuse: Refusal) -> None:
+        inputs = {f"x{i}": (2**28,) for i in range(4)}
+        model = make_model([node("Sum", " ".join(inputs), "y")], inputs, "y")
+        refuse(model, UnsupportedModelError, "GiB of memory", "smaller input shapes")
+
+
+class TestOutputPath:
+    """The design has no kind of error of its own for this; it must be none of the model's."""
+
+    def refused(self, *arguments: object, texts: tuple[str, ...]) -> None:
+        result = CliRunner().invoke(main, ["compile", "--no-verify", *map(str, arguments)])
+        assert result.exit_code == 1, result.stderr
+        assert "bug" not in result.stderr
+        assert "Traceback" not in result.stderr
+        assert result.stderr.count("error: ") == 1
+        for text in texts:
+            assert text in result.stderr
+
+    def test_in_a_folder_that_is_not_there(self, tmp_path: Path, digits_onnx: Path) -> None:
+        out = tmp_path / "no" / "out.wasm"
+        self.refused(digits_onnx, "-o", out, texts=(str(out), "No such file", "hint: "))
+        assert list(tmp_path.iterdir()) == []
+
+    def test_that_is_a_folder(self, tmp_path: Path, digits_onnx: Path) -> None:
+        out = tmp_path / "out.wasm"
+        out.mkdir()
+        self.refused(digits_onnx, "-o", out, texts=(str(out), "folder"))
+        assert list(tmp_path.iterdir()) == [out]
+        assert list(out.iterdir()) == []
+
+    def test_below_a_file(self, tmp_path: Path, digits_onnx: Path) -> None:
+        (tmp_path / "file").touch()
+        self.refused(digits_onnx, "-o", tmp_path / "file" / "out.wasm", texts=("Not a directory",))
+        assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+    def test_in_a_folder_that_cannot_be_written_to(self, tmp_path: Path, digits_onnx: Path) -> None:
+        tmp_path.chmod(0o500)
+        self.refused(digits_onnx, "-o", tmp_path / "out.wasm", texts=("Permission denied",))
+        tmp_path.chmod(0o700)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_is_refused_before_any_work(self, tmp_path: Path, digits_onnx: Path) -> None:
+        result = CliRunner().invoke(
+            main, ["compile", str(digits_onnx), "-o", str(tmp_path / "no" / "out.wasm")]
+        )
+        assert "optimise" not in result.stderr
+
+    def test_a_bundle_folder_that_cannot_be_made(self, tmp_path: Path, digits_onnx: Path) -> None:
+        (tmp_path / "file").touch()
+        self.refused(
+            digits_onnx,
+            *("-o", tmp_path / "out.wasm", "--bundle", tmp_path / "file"),
+            texts=("cannot write to the folder", str(tmp_path / "file"), "hint: "),
+        )
+        assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+    def test_the_bundle_s_folder_is_gone_where_a_later_stage_fails(
+        self, tmp_path: Path, digits_onnx: Path
+    ) -> None:
+        result = CliRunner().invoke(
+            main,
+            [
+                *("compile", str(digits_onnx), "-o", str(tmp_path / "out.wasm")),
+                *("--bundle", str(tmp_path / "bundle"), "--rtol", "0", "--atol", "0"),
+            ],
+        )
+        assert result.exit_code == 11
+        assert list(tmp_path.iterdir()) == []
