@@ -1,0 +1,518 @@
+"""Matrix products and convolutions: rows times packed columns, with a fused epilogue.
+
+One kernel serves them all. A convolution over an input that is already padded is a matrix product
+whose rows (output pixels) start anywhere and whose reduction is nested: kernel rows, kernel columns,
+input channels. Rows are numbered through all their axes, so an odd width wastes nothing.
+
+A tile keeps its accumulators in registers. Measured as shares of what a register-only loop of
+the same multiply-adds reaches (42 GFLOP/s; Wasmtime 50, one Zen 4 core at 3.6 GHz, 240x240x256,
+2026-11-20), rows x vectors of columns: 2x4 100 %, 3x3 96 %, 4x2 92 %, 5x2 88 %, 6x2 79 %; 3x4 and 4x3
+67 %, since with their operands they need more than 16 registers and Cranelift spills an accumulator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from wasmgraph.assembler.function import (
+    V128,
+    Expr,
+    Function,
+    Local,
+    binary,
+    f32x4,
+    i32,
+    load,
+    load_f32,
+    load_lanes,
+    shuffle,
+    splat,
+)
+from wasmgraph.kernels.chain import IDENTITY, Chain, emit_chain
+from wasmgraph.kernels.operands import RowOperand, load_operand
+
+ROWS_OF_TILE = {4: 2, 3: 3, 2: 4, 1: 6}
+"""Rows per tile, by vectors of columns; see the module's measurement."""
+
+_COLUMN_COST = {4: 4.0, 3: 3.1, 2: 2.2, 1: 1.5}
+"""Time per tile row relative to one full vector, from the same measurement."""
+
+CACHE_BYTES = 192 * 1024
+"""How much of the rows' input is worked through before the next columns: it stays in a 512 KiB to
+1 MiB second-level cache beside the weights."""
+
+LANES = 4
+
+
+@dataclass(frozen=True)
+class BatchAxis:
+    """Independent products: extent, and elements between them in a, b and the output."""
+
+    extent: int
+    a: int
+    b: int
+    out: int
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """out[batch, row, column] = chain(bias[column] + sum over k of a[row, k] * b[k, column])
+
+    Strides are in elements; columns are adjacent in b and in the output.
+
+    Attributes:
+        batch: Outermost first.
+        rows: (extent, stride in a) per axis of rows, outermost first.
+        out_row: Elements between rows of the output.
+        reduce: (extent, stride in a) per axis of the reduction, outermost first.
+        columns: How many.
+        b_row: Elements between consecutive k in b; 0 where b is packed by `pack_columns`.
+        has_bias: Whether a vector of `columns` is added first.
+        chain: The epilogue; operand 0 is the sum.
+        operands: The chain's other operands.
+    """
+
+    batch: tuple[BatchAxis, ...]
+    rows: tuple[tuple[int, int], ...]
+    out_row: int
+    reduce: tuple[tuple[int, int], ...]
+    columns: int
+    b_row: int = 0
+    has_bias: bool = False
+    chain: Chain = IDENTITY
+    operands: tuple[RowOperand, ...] = ()
+
+    @property
+    def depth(self) -> int:
+        """How many products are summed for one element."""
+        total = 1
+        for extent, _ in self.reduce:
+            total *= extent
+        return total
+
+    @property
+    def row_count(self) -> int:
+        """How many rows one batch has."""
+        total = 1
+        for extent, _ in self.rows:
+            total *= extent
+        return total
+
+    def assemble(self, name: str) -> Function:
+        """Parameters: a, b, bias (if any), the chain's other operands, out."""
+        return _Assembly(self, name).run()
+
+
+def column_blocks(columns: int) -> tuple[int, ...]:
+    """How columns are cut: vectors per block, at most 4, the cheapest way."""
+    vectors = -(-columns // LANES)
+    best: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}
+    for total in range(1, vectors + 1):
+        best[total] = min(
+            (best[total - size][0] + cost, (*best[total - size][1], size))
+            for size, cost in _COLUMN_COST.items()
+            if size <= total
+        )
+    return tuple(sorted(best[vectors][1], reverse=True))
+
+
+def merge_axes(axes: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Join neighbouring (extent, stride) axes that one stride serves; drop those of extent 1."""
+    merged: list[tuple[int, int]] = []
+    for extent, stride in axes:
+        if extent == 1:
+            continue
+        if merged and merged[-1][1] == extent * stride:
+            merged[-1] = (merged[-1][0] * extent, stride)
+        else:
+            merged.append((extent, stride))
+    return tuple(merged) or ((1, 1),)
+
+
+class _Assembly:
+    def __init__(self, spec: Contraction, name: str) -> None:
+        self.spec = spec
+        self.f = Function(name, 3 + spec.has_bias + len(spec.operands))
+        params = list(self.f.params)
+        self.a, self.b = params[:2]
+        self.bias = params[2] if spec.has_bias else None
+        self.operands = params[2 + spec.has_bias : -1]
+        self.out = params[-1]
+
+    def run(self) -> Function:
+        self.zero = self.f.new(binary("i32.and", self.out, i32(1)))
+        self._batches(0)
+        return self.f
+
+    def _batches(self, level: int) -> None:
+        spec, f = self.spec, self.f
+        if level == len(spec.batch):
+            self._product()
+            return
+        axis = spec.batch[level]
+        with f.repeat(axis.extent):
+            self._batches(level + 1)
+            steps = [axis.a, axis.b, axis.out, *(o.batch[level] for o in spec.operands)]
+            pointers = [self.a, self.b, self.out, *self.operands]
+            _advance(f, pointers, steps)
+        steps = [axis.a, axis.b, axis.out, *(o.batch[level] for o in spec.operands)]
+        if axis.extent > 1:
+            _advance(
+                f, [self.a, self.b, self.out, *self.operands], [-s * axis.extent for s in steps]
+            )
+
+    def _product(self) -> None:
+        """Blocks of rows that fit the cache; within one, all columns."""
+        spec, f = self.spec, self.f
+        blocks = column_blocks(spec.columns)
+        per_block = self._rows_per_block()
+        count, rest = divmod(spec.row_count, per_block)
+        linear = len(spec.rows) == 1
+        walk = _Walk(f, spec, self.a, linear)
+        out = f.new(self.out)
+        operands = [f.new(o) for o in self.operands]
+        for times, rows in ((count, per_block), (1 if rest else 0, rest)):
+            if not times:
+                continue
+            with f.repeat(times):
+                self._columns(blocks, rows, walk, out, operands)
+                walk.skip(rows)
+                strides = [spec.out_row, *(o.row for o in spec.operands)]
+                _advance(f, [out, *operands], [rows * s for s in strides])
+        walk.close()
+        f.release(out, *operands)
+
+    def _rows_per_block(self) -> int:
+        spec = self.spec
+        rows = max(
+            1,
+            CACHE_BYTES
+            // (
+                4
+                * max(
+                    1,
+                    spec.depth if len(spec.rows) == 1 else min(spec.depth, spec.reduce[-1][0] * 3),
+                )
+            ),
+        )
+        rows = max(24, rows // 24 * 24)
+        return min(rows, spec.row_count)
+
+    def _columns(
+        self,
+        blocks: tuple[int, ...],
+        rows: int,
+        walk: _Walk,
+        out: Local,
+        operands: list[Local],
+    ) -> None:
+        """All blocks of columns over one block of rows; equal neighbours share a loop."""
+        spec, f = self.spec, self.f
+        b = f.new(self.b)
+        bias = f.new(self.bias) if self.bias is not None else None
+        column_out = f.new(out)
+        column_operands = [f.new(o) for o in operands]
+        done = 0
+        start = 0
+        while start < len(blocks):
+            size = blocks[start]
+            same = 1
+            full = (done + size * LANES) <= spec.columns
+            while (
+                full
+                and start + same < len(blocks)
+                and blocks[start + same] == size
+                and done + (same + 1) * size * LANES <= spec.columns
+            ):
+                same += 1
+            lanes = min(size * LANES, spec.columns - done)
+            with f.repeat(same):
+                self._rows(rows, size, lanes, walk, b, bias, column_out, column_operands)
+                step = size * LANES
+                b_step = step if spec.b_row else spec.depth * step
+                _advance(f, [b, column_out], [b_step, step])
+                if bias is not None:
+                    _advance(f, [bias], [step])
+                _advance(f, column_operands, [step * o.column for o in spec.operands])
+            done += same * size * LANES
+            start += same
+        f.release(b, column_out, *column_operands, *([bias] if bias is not None else []))
+
+    def _rows(
+        self,
+        rows: int,
+        vectors: int,
+        columns: int,
+        walk: _Walk,
+        b: Local,
+        bias: Local | None,
+        out: Local,
+        operands: list[Local],
+    ) -> None:
+        spec, f = self.spec, self.f
+        tile = ROWS_OF_TILE[vectors]
+        count, rest = divmod(rows, tile)
+        cursor = walk.fork()
+        row_out = f.new(out)
+        row_operands = [f.new(o) for o in operands]
+        for times, height in ((count, tile), (1 if rest else 0, rest)):
+            if not times:
+                continue
+            with f.repeat(times):
+                self._tile(height, vectors, columns, cursor, b, bias, row_out, row_operands)
+                strides = [spec.out_row, *(o.row for o in spec.operands)]
+                _advance(f, [row_out, *row_operands], [height * s for s in strides])
+        cursor.close()
+        f.release(row_out, *row_operands)
+
+    def _tile(
+        self,
+        height: int,
+        vectors: int,
+        columns: int,
+        cursor: _Walk,
+        b: Local,
+        bias: Local | None,
+        out: Local,
+        operands: list[Local],
+    ) -> None:
+        f = self.f
+        with f.scratch(V128, height * vectors) as sums:
+            for j in range(vectors):
+                lanes = min(LANES, columns - j * LANES)
+                first = sums[j]
+                f.set(first, f32x4(0.0) if bias is None else load_lanes(bias, 16 * j, lanes))
+                for i in range(1, height):
+                    f.set(sums[i * vectors + j], first)
+            with cursor.tile(height) as rows:
+                b_pointer = f.new(b)
+                with f.block() as end:
+                    self._reduce(0, rows, vectors, columns, b_pointer, sums, end)
+                f.release(b_pointer)
+            self._store(height, vectors, columns, out, operands, sums)
+
+    def _reduce(
+        self,
+        level: int,
+        rows: _TileRows,
+        vectors: int,
+        columns: int,
+        b: Local,
+        sums: list[Local],
+        end: int,
+    ) -> None:
+        """The loops of the reduction, each axis moving the rows' pointers back when it is done."""
+        spec, f = self.spec, self.f
+        extent, stride = spec.reduce[level]
+        if level + 1 < len(spec.reduce):
+            with f.repeat(extent):
+                self._reduce(level + 1, rows, vectors, columns, b, sums, end)
+                rows.move(stride)
+            rows.move(-extent * stride)
+            return
+        lane_wise, rest = divmod(extent, LANES) if stride == 1 else (0, extent)
+        if lane_wise:
+            with f.repeat(lane_wise):
+                self._four(rows, vectors, columns, b, sums, end)
+        if rest:
+            chunk = rest if rest < LANES else 1
+            with f.repeat(rest // chunk):
+                for index in range(chunk):
+                    self._one(rows, index * stride, index, vectors, columns, b, sums)
+                    if index + 1 < chunk:
+                        f.leave_if(end, self.zero)
+                rows.move(chunk * stride)
+                self._move_b(b, chunk, vectors)
+        rows.move(-extent * stride)
+
+    def _four(
+        self,
+        rows: _TileRows,
+        vectors: int,
+        columns: int,
+        b: Local,
+        sums: list[Local],
+        end: int,
+    ) -> None:
+        """Four steps of k: one vector of each row of a, whose lanes are spread in turn."""
+        f = self.f
+        with (
+            f.scratch(V128, rows.height) as lanes,
+            f.scratch(V128, 1 + vectors) as (spread, *loaded),
+        ):
+            for i in range(rows.height):
+                f.set(lanes[i], load(*rows.at(i, 0)))
+            for k in range(LANES):
+                for j in range(vectors):
+                    f.set(loaded[j], self._load_b(b, k, j, vectors, columns))
+                for i in range(rows.height):
+                    f.set(spread, shuffle(lanes[i], lanes[i], (k, k, k, k)))
+                    for j in range(vectors):
+                        total = sums[i * vectors + j]
+                        f.set(total, total + spread * loaded[j])
+                if k + 1 < LANES:
+                    # Never taken. Cranelift moves arithmetic down to where a branch needs it, and
+                    # so would load all of b first and spill: 28 instead of 42 GFLOP/s.
+                    f.leave_if(end, self.zero)
+        rows.move(LANES)
+        self._move_b(b, LANES, vectors)
+
+    def _one(
+        self,
+        rows: _TileRows,
+        a_offset: int,
+        k: int,
+        vectors: int,
+        columns: int,
+        b: Local,
+        sums: list[Local],
+    ) -> None:
+        f = self.f
+        with f.scratch(V128, 1 + vectors) as (spread, *loaded):
+            for j in range(vectors):
+                f.set(loaded[j], self._load_b(b, k, j, vectors, columns))
+            for i in range(rows.height):
+                f.set(spread, splat(load_f32(*rows.at(i, a_offset))))
+                for j in range(vectors):
+                    total = sums[i * vectors + j]
+                    f.set(total, total + spread * loaded[j])
+
+    def _load_b(self, b: Local, k: int, j: int, vectors: int, columns: int) -> Expr:
+        if not self.spec.b_row:
+            return load(b, 4 * (k * vectors + j) * LANES)
+        lanes = min(LANES, columns - j * LANES)
+        return load_lanes(b, 4 * (k * self.spec.b_row + j * LANES), lanes)
+
+    def _move_b(self, b: Local, steps: int, vectors: int) -> None:
+        _advance(self.f, [b], [steps * (self.spec.b_row or vectors * LANES)])
+
+    def _store(
+        self,
+        height: int,
+        vectors: int,
+        columns: int,
+        out: Local,
+        operands: list[Local],
+        sums: list[Local],
+    ) -> None:
+        spec, f = self.spec, self.f
+        for i in range(height):
+            for j in range(vectors):
+                lanes = min(LANES, columns - j * LANES)
+                inputs: list[Expr] = [sums[i * vectors + j]]
+                for pointer, operand in zip(operands, spec.operands, strict=True):
+                    offset = 4 * (i * operand.row + j * LANES * operand.column)
+                    inputs.append(load_operand(pointer, offset, operand.column, lanes))
+                value, taken = emit_chain(f, spec.chain, inputs)
+                if lanes == 3 and not isinstance(value, Local):
+                    taken.append(f.new(value))
+                    value = taken[-1]
+                f.store_lanes(out, value, 4 * (i * spec.out_row + j * LANES), lanes)
+                f.release(*taken)
+
+
+@dataclass(frozen=True)
+class _TileRows:
+    """Where the rows of a tile are read: a pointer and a byte offset each."""
+
+    f: Function
+    pointers: tuple[Local, ...]
+    offsets: tuple[int, ...]
+
+    @property
+    def height(self) -> int:
+        return len(self.offsets)
+
+    def at(self, row: int, element: int) -> tuple[Local, int]:
+        """Address of an element of a row, counted from where the reduction stands."""
+        return self.pointers[row if len(self.pointers) > 1 else 0], self.offsets[row] + 4 * element
+
+    def move(self, elements: int) -> None:
+        _advance(self.f, self.pointers, [elements] * len(self.pointers))
+
+
+class _Walk:
+    """Walks through the rows of a.
+
+    Rows with one stride need one pointer. Otherwise a counter per inner axis tells when a row of
+    pixels ends and the pointer jumps.
+    """
+
+    def __init__(self, f: Function, spec: Contraction, start: Expr, linear: bool) -> None:
+        self.f = f
+        self.spec = spec
+        self.linear = linear
+        self.pointer = f.new(start)
+        self.counters = [] if linear else [f.new(i32(n)) for n, _ in spec.rows[1:]]
+
+    def fork(self) -> _Walk:
+        """A second walk that starts where this one is."""
+        copy = _Walk(self.f, self.spec, self.pointer, self.linear)
+        for mine, other in zip(self.counters, copy.counters, strict=True):
+            self.f.set(other, mine)
+        return copy
+
+    def close(self) -> None:
+        self.f.release(self.pointer, *self.counters)
+
+    def skip(self, rows: int) -> None:
+        """Go `rows` rows on."""
+        if self.linear:
+            _advance(self.f, [self.pointer], [rows * self.spec.rows[0][1]])
+            return
+        with self.f.repeat(rows):
+            self._next()
+
+    def _next(self) -> None:
+        """Go one row on: the innermost axis steps, and those that are full carry."""
+        self._carry(len(self.spec.rows) - 1)
+
+    def _carry(self, axis: int) -> None:
+        f, rows = self.f, self.spec.rows
+        _advance(f, [self.pointer], [rows[axis][1]])
+        if axis == 0:
+            return
+        counter = self.counters[axis - 1]
+        f.set(counter, counter - 1)
+        with f.when(binary("i32.eq", counter, i32(0))):
+            f.set(counter, i32(rows[axis][0]))
+            _advance(f, [self.pointer], [-rows[axis][0] * rows[axis][1]])
+            self._carry(axis - 1)
+
+    def tile(self, height: int) -> _TileContext:
+        """The next `height` rows; the walk goes on when the block ends."""
+        return _TileContext(self, height)
+
+
+class _TileContext:
+    def __init__(self, walk: _Walk, height: int) -> None:
+        self.walk = walk
+        self.height = height
+        self.taken: list[Local] = []
+
+    def __enter__(self) -> _TileRows:
+        walk = self.walk
+        f = walk.f
+        if walk.linear:
+            self.taken = [f.new(walk.pointer)]
+            stride = walk.spec.rows[0][1]
+            return _TileRows(
+                f, tuple(self.taken), tuple(4 * stride * i for i in range(self.height))
+            )
+        for _ in range(self.height):
+            self.taken.append(f.new(walk.pointer))
+            walk._next()
+        return _TileRows(f, tuple(self.taken), (0,) * self.height)
+
+    def __exit__(self, *_: object) -> None:
+        if self.walk.linear:
+            self.walk.skip(self.height)
+        self.walk.f.release(*self.taken)
+
+
+def _advance(f: Function, pointers: Sequence[Local], elements: Sequence[int]) -> None:
+    """Move pointers by numbers of float32 elements."""
+    for pointer, count in zip(pointers, elements, strict=True):
+        if count:
+            f.set(pointer, pointer + 4 * count)

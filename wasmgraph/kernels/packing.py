@@ -1,0 +1,33 @@
+"""Lays weights out in the order in which kernels read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wasmgraph.kernels.contraction import LANES, column_blocks
+
+
+def pack_columns(weights: NDArray[Any]) -> NDArray[Any]:
+    """Pack b for `Contraction`: block by block of columns, in each all k, in each the columns.
+
+    Args:
+        weights: float32 [batch..., k, column].
+
+    Returns:
+        float32 [batch..., k * columns rounded up to whole vectors]; missing columns are zero.
+    """
+    *batch, depth, columns = weights.shape
+    blocks = column_blocks(columns)
+    padded = sum(blocks) * LANES
+    full = np.zeros((*batch, depth, padded), np.float32)
+    full[..., :columns] = weights
+    parts, start = [], 0
+    for vectors in blocks:
+        width = vectors * LANES
+        part = full[..., start : start + width]
+        parts.append(part.reshape(*batch, depth * width))
+        start += width
+    return np.ascontiguousarray(np.concatenate(parts, axis=-1))
