@@ -22,6 +22,23 @@ class RowOperand:
     column: int
 
 
+@dataclass(frozen=True)
+class PixelOperand:
+    """An operand of an epilogue over channel-last images.
+
+    Attributes:
+        batch: Elements between images (0: the same for every image).
+        row: Elements between rows of pixels.
+        col: Elements between pixels of a row.
+        channel: 1, or 0 where all channels share one element.
+    """
+
+    batch: int
+    row: int
+    col: int
+    channel: int
+
+
 def load_operand(pointer: Local, offset: int, column_stride: int, lanes: int) -> Expr:
     """Four lanes of an operand; `offset` in bytes."""
     if column_stride == 0:

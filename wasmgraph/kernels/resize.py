@@ -1,0 +1,239 @@
+"""Resampling of channel-last images: nearest neighbour, or linear between two neighbours per axis.
+
+Where every output row and column is read from is computed at compile time (`axis_table`), with
+ONNX's rules, and given to the kernel as a table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wasmgraph.assembler.function import (
+    F32,
+    I32,
+    V128,
+    Expr,
+    Function,
+    Local,
+    load_f32,
+    load_i32,
+    load_lanes,
+    splat,
+)
+from wasmgraph.kernels.windows import LANES, advance, each_channel_block
+
+Kind = Literal["nearest", "linear"]
+
+COORDINATE_TRANSFORMS = frozenset(
+    ["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"]
+)
+NEAREST_MODES = frozenset(["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"])
+
+_VECTORS = 4
+"""Vectors of channels per block."""
+
+
+@dataclass(frozen=True)
+class AxisTable:
+    """Where the outputs of one axis are read from.
+
+    Attributes:
+        index0: The input index per output (linear: the lower one).
+        index1: Linear: the upper input index per output; else empty.
+        weight1: Linear: the share of index1, a float32; else empty.
+    """
+
+    index0: tuple[int, ...]
+    index1: tuple[int, ...] = ()
+    weight1: tuple[float, ...] = ()
+
+
+def axis_table(
+    in_extent: int,
+    out_extent: int,
+    scale: float | None,
+    kind: Kind,
+    coordinate_transform: str = "half_pixel",
+    nearest_mode: str = "round_prefer_floor",
+) -> AxisTable:
+    """The table of one axis, by the rules of ONNX's Resize in float32 as onnxruntime computes them.
+
+    Args:
+        scale: Output per input extent where the model gives it, else None: the extents' ratio.
+        coordinate_transform: One of `COORDINATE_TRANSFORMS`.
+        nearest_mode: One of `NEAREST_MODES`; for "nearest" only.
+    """
+    assert coordinate_transform in COORDINATE_TRANSFORMS, coordinate_transform
+    assert nearest_mode in NEAREST_MODES, nearest_mode
+    ratio = np.float32(out_extent / in_extent if scale is None else scale)
+    position = _positions(in_extent, out_extent, ratio, coordinate_transform)
+    if kind == "nearest":
+        nearest = np.clip(_round(position, nearest_mode), 0, in_extent - 1)
+        return AxisTable(tuple(int(i) for i in nearest))
+    position = np.clip(position, np.float32(0), np.float32(in_extent - 1))
+    low = np.floor(position).astype(np.int64)
+    high = np.minimum(low + 1, in_extent - 1)
+    share = position - low.astype(np.float32)
+    return AxisTable(
+        tuple(int(i) for i in low), tuple(int(i) for i in high), tuple(float(w) for w in share)
+    )
+
+
+def _positions(
+    in_extent: int, out_extent: int, scale: np.float32, transform: str
+) -> NDArray[np.float32]:
+    """The place in the input, in elements, of every output."""
+    x: NDArray[np.float32] = np.arange(out_extent, dtype=np.float32)
+    half = np.float32(0.5)
+    if transform == "asymmetric":
+        return np.divide(x, scale, dtype=np.float32)
+    if transform == "align_corners":
+        if out_extent == 1:
+            return np.zeros(1, np.float32)
+        spread = x * np.float32(in_extent - 1)
+        return np.divide(spread, np.float32(out_extent - 1), dtype=np.float32)
+    if transform == "pytorch_half_pixel" and out_extent == 1:
+        return np.zeros(1, np.float32)
+    centred: NDArray[np.float32] = np.divide(x + half, scale, dtype=np.float32) - half
+    if transform == "half_pixel_symmetric":
+        adjustment = np.float32(out_extent) / (scale * np.float32(in_extent))
+        offset = np.float32(in_extent / 2) * (np.float32(1) - adjustment)
+        centred = np.add(centred, offset, dtype=np.float32)
+    return centred
+
+
+def _round(position: NDArray[np.float32], mode: str) -> NDArray[np.int64]:
+    half = np.float32(0.5)
+    if mode == "floor":
+        rounded = np.floor(position)
+    elif mode == "ceil":
+        rounded = np.ceil(position)
+    elif mode == "round_prefer_floor":
+        rounded = np.ceil(position - half)
+    else:
+        rounded = np.floor(position + half)
+    return rounded.astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Resize:
+    """out[n, y, x, c] = the input at (rows[y], columns[x]), interpolated for "linear".
+
+    float32; strides in elements; channels are adjacent in the input and the output.
+
+    Attributes:
+        rows: Where each output row is read.
+        cols: Where each output column is read.
+    """
+
+    batch: int
+    channels: int
+    in_h: int
+    in_w: int
+    in_batch: int
+    in_row: int
+    in_col: int
+    out_h: int
+    out_w: int
+    out_batch: int
+    out_row: int
+    out_col: int
+    kind: Kind
+    rows: AxisTable
+    cols: AxisTable
+
+    def assemble(self, name: str) -> Function:
+        """Parameters: source, table, out. out must not overlap the others."""
+        return _Assembly(self, name).run()
+
+    def table(self) -> NDArray[np.int32]:
+        """The kernel's second operand: int32 [words], float32 bits for weights.
+
+        Rows, then columns; each entry holds byte offsets into the input: one for "nearest", for
+        "linear" two and the weight of the second.
+        """
+        parts = [_entries(self.kind, self.rows, self.in_row)]
+        parts.append(_entries(self.kind, self.cols, self.in_col))
+        return np.concatenate(parts)
+
+
+def _entries(kind: Kind, axis: AxisTable, stride: int) -> NDArray[np.int32]:
+    low = np.array(axis.index0, np.int32) * (4 * stride)
+    if kind == "nearest":
+        return low
+    high = np.array(axis.index1, np.int32) * (4 * stride)
+    weights = np.array(axis.weight1, np.float32).view(np.int32)
+    return np.stack([low, high, weights], axis=1).reshape(-1)
+
+
+class _Assembly:
+    def __init__(self, spec: Resize, name: str) -> None:
+        self.spec = spec
+        self.f = Function(name, 3)
+        self.source, self.table, self.out = self.f.params
+        self.entry = 1 if spec.kind == "nearest" else 3
+        """Words of a table's entry."""
+
+    def run(self) -> Function:
+        spec, f = self.spec, self.f
+        with f.repeat(spec.batch):
+            row_out, row_entry = f.new(self.out), f.new(self.table)
+            with f.repeat(spec.out_h):
+                out, entry = f.new(row_out), f.new(self.table + 4 * self.entry * spec.out_h)
+                self._row(row_entry, entry, out)
+                f.release(out, entry)
+                advance(f, row_out, spec.out_row)
+                advance(f, row_entry, self.entry)
+            f.release(row_out, row_entry)
+            advance(f, self.source, spec.in_batch)
+            advance(f, self.out, spec.out_batch)
+        return f
+
+    def _row(self, row_entry: Local, entry: Local, out: Local) -> None:
+        """One output row: a pixel at a time."""
+        spec, f = self.spec, self.f
+        linear = spec.kind == "linear"
+        rows = [f.new(self.source + load_i32(row_entry, 4 * i)) for i in range(1 + linear)]
+        with f.scratch(F32, 1) as (weight,), f.scratch(V128, 2) as (down, right):
+            if linear:
+                f.set(weight, load_f32(row_entry, 8))
+                f.set(down, splat(weight))
+            with f.repeat(spec.out_w):
+                with f.scratch(I32, 2) as offsets:
+                    for i in range(1 + linear):
+                        f.set(offsets[i], load_i32(entry, 4 * i))
+                    if linear:
+                        f.set(right, splat(load_f32(entry, 8)))
+                    corners = [f.new(row + o) for row in rows for o in offsets[: 1 + linear]]
+                self._pixel(corners, down, right, out)
+                f.release(*corners)
+                advance(f, entry, self.entry)
+                advance(f, out, spec.out_col)
+        f.release(*rows)
+
+    def _pixel(self, corners: list[Local], down: Local, right: Local, out: Local) -> None:
+        f, channels = self.f, self.spec.channels
+
+        def block(offset: Expr, lanes: tuple[int, ...]) -> None:
+            sources = [f.new(corner + offset) for corner in corners]
+            target = f.new(out + offset)
+            with f.scratch(V128, 3) as (value, other, last):
+                for v, count in enumerate(lanes):
+                    place = 4 * v * LANES
+                    f.set(value, load_lanes(sources[0], place, count))
+                    if len(sources) == 4:
+                        f.set(other, load_lanes(sources[1], place, count))
+                        f.set(value, value + (other - value) * right)
+                        f.set(other, load_lanes(sources[2], place, count))
+                        f.set(last, load_lanes(sources[3], place, count))
+                        f.set(other, other + (last - other) * right)
+                        f.set(value, value + (other - value) * down)
+                    f.store_lanes(target, value, place, count)
+            f.release(*sources, target)
+
+        vectors = min(_VECTORS, -(-channels // LANES))
+        each_channel_block(f, channels, vectors, True, block)
