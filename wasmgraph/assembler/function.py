@@ -178,9 +178,11 @@ def load(address: Expr, offset: int = 0) -> Expr:
     return Expr(V128, address.code + _simd("v128.load") + _memarg(2, offset))
 
 
-def load_splat(address: Expr, offset: int = 0) -> Expr:
-    """One f32 in all four lanes."""
-    return Expr(V128, address.code + _simd("v128.load32_splat") + _memarg(2, offset))
+def load_splat(address: Expr, offset: int = 0, nbytes: int = 4) -> Expr:
+    """One item of 1, 2, 4 (an f32) or 8 bytes in all lanes."""
+    align = nbytes.bit_length() - 1
+    name = f"v128.load{8 * nbytes}_splat"
+    return Expr(V128, address.code + _simd(name) + _memarg(min(align, 2), offset))
 
 
 def load_lanes(address: Expr, offset: int, lanes: int) -> Expr:
@@ -196,14 +198,21 @@ def load_lanes(address: Expr, offset: int, lanes: int) -> Expr:
     return Expr(V128, code + bytes([2]))
 
 
+def load_lane(address: Expr, offset: int, vector: Expr, lane: int) -> Expr:
+    """`vector` with one lane replaced by an f32 from memory."""
+    code = address.code + vector.code + _simd("v128.load32_lane") + _memarg(2, offset)
+    return Expr(V128, code + bytes([lane]))
+
+
 def load_f32(address: Expr, offset: int = 0) -> Expr:
     """One f32."""
     return Expr(F32, address.code + bytes([op.F32_LOAD]) + _memarg(2, offset))
 
 
-def load_i32(address: Expr, offset: int = 0) -> Expr:
-    """One i32."""
-    return Expr(I32, address.code + bytes([op.I32_LOAD]) + _memarg(2, offset))
+def load_i32(address: Expr, offset: int = 0, nbytes: int = 4) -> Expr:
+    """One i32, or 1 or 2 bytes without sign."""
+    opcode = {1: op.I32_LOAD8_U, 2: op.I32_LOAD16_U, 4: op.I32_LOAD}[nbytes]
+    return Expr(I32, address.code + bytes([opcode]) + _memarg(nbytes.bit_length() - 1, offset))
 
 
 class Function:
@@ -274,12 +283,26 @@ class Function:
             if lanes == 3:
                 self._lane(address, value, offset + 8, "v128.store32_lane", 2)
 
+    def store_item(
+        self, address: Expr, value: Expr, offset: int, nbytes: int, lane: int = 0
+    ) -> None:
+        """Store one lane of 1, 2, 4 (an f32) or 8 bytes of a vector."""
+        self._lane(address, value, offset, f"v128.store{8 * nbytes}_lane", lane)
+
     def _lane(self, address: Expr, value: Expr, offset: int, name: str, lane: int) -> None:
-        self._body += address.code + value.code + _simd(name) + _memarg(2, offset) + bytes([lane])
+        align = {"v128.store8_lane": 0, "v128.store16_lane": 1}.get(name, 2)
+        memarg = _memarg(align, offset) + bytes([lane])
+        self._body += address.code + value.code + _simd(name) + memarg
 
     def store_f32(self, address: Expr, value: Expr, offset: int = 0) -> None:
         """Store one f32."""
         self._body += address.code + value.code + bytes([op.F32_STORE]) + _memarg(2, offset)
+
+    def store_i32(self, address: Expr, value: Expr, offset: int = 0, nbytes: int = 4) -> None:
+        """Store an i32, or its lowest 1 or 2 bytes."""
+        opcode = {1: op.I32_STORE8, 2: op.I32_STORE16, 4: op.I32_STORE}[nbytes]
+        memarg = _memarg(nbytes.bit_length() - 1, offset)
+        self._body += address.code + value.code + bytes([opcode]) + memarg
 
     def copy(self, target: Expr, source: Expr, nbytes: Expr | int) -> None:
         """memory.copy"""

@@ -10,6 +10,7 @@ BLOCK, LOOP, IF, ELSE, END = 0x02, 0x03, 0x04, 0x05, 0x0B
 BR, BR_IF, RETURN = 0x0C, 0x0D, 0x0F
 LOCAL_GET, LOCAL_SET, LOCAL_TEE = 0x20, 0x21, 0x22
 I32_LOAD, F32_LOAD, I32_STORE, F32_STORE = 0x28, 0x2A, 0x36, 0x38
+I32_LOAD8_U, I32_LOAD16_U, I32_STORE8, I32_STORE16 = 0x2D, 0x2F, 0x3A, 0x3B
 I32_CONST, F32_CONST = 0x41, 0x43
 SELECT = 0x1B
 MISC, SIMD = 0xFC, 0xFD
@@ -48,6 +49,8 @@ SCALAR = {
 
 VECTOR = {
     "v128.load": 0,
+    "v128.load8_splat": 7,
+    "v128.load16_splat": 8,
     "v128.load32_splat": 9,
     "v128.load64_splat": 10,
     "v128.store": 11,
@@ -72,6 +75,8 @@ VECTOR = {
     "v128.xor": 81,
     "v128.bitselect": 82,
     "v128.load32_lane": 86,
+    "v128.store8_lane": 88,
+    "v128.store16_lane": 89,
     "v128.store32_lane": 90,
     "v128.store64_lane": 91,
     "v128.load32_zero": 92,
