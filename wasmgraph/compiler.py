@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from wasmgraph.atomic import folder_filled_when_done, replaced_when_done
 from wasmgraph.bundle import SIMD_LEVELS, Bundle, SimdLevel, Source, Tensor, write_bundle
 from wasmgraph.errors import InputError
+from wasmgraph.interrupts import interrupts_kept
 from wasmgraph.progress import SILENT, Reporter, stage
 
 if TYPE_CHECKING:
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
     from wasmgraph.verification import VerifyReport
 
     Model: TypeAlias = str | Path | onnx.ModelProto
+
+# TVM keeps global state, such as the tag of the operator being built, so that two compilations in
+# one process would break each other.
+_ONE_AT_A_TIME = threading.Lock()
 
 STAGES = ("import", "optimise", "lower", "codegen", "link", "verify")
 
@@ -119,9 +125,10 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
     with ExitStack() as stack:
         unfinished = stack.enter_context(replaced_when_done(target))
         kept = bundle_dir and stack.enter_context(folder_filled_when_done(Path(bundle_dir)))
-        with stage(reporter, "import", seconds):
-            imported = import_model(load_model(model), shapes, reporter)
-        bundle = _build(imported, simd, seconds, reporter)
+        with _ONE_AT_A_TIME, interrupts_kept():
+            with stage(reporter, "import", seconds):
+                imported = import_model(load_model(model), shapes, reporter)
+            bundle = _build(imported, simd, seconds, reporter)
         with stage(reporter, "link", seconds):
             linked = link(bundle, unfinished, reporter)
         if verify:

@@ -76,7 +76,7 @@ class _Builder:
             var = relax.Var(f"input{index}", relax.TensorType(known.shape, known.dtype.name))
             self.values[value.name] = var
             params.append(var)
-        with self.bb.function("main", params=params):
+        with _open_block_ended(self.bb), self.bb.function("main", params=params):
             with self.bb.dataflow():
                 for index, node in enumerate(network.nodes):
                     self._convert(index, node)
@@ -196,6 +196,17 @@ def data_address(weight: Any) -> int:
     """Where a Relax constant's bytes lie; passes keep it, so it identifies a weight."""
     view = np.from_dlpack(weight.value)  # .numpy() would copy
     return int(view.__array_interface__["data"][0])
+
+
+@contextlib.contextmanager
+def _open_block_ended(bb: Any) -> Iterator[None]:
+    """End the block that TVM leaves open on an error; its destructor would print a warning."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(Exception):
+            bb._end_block()
+        raise
 
 
 @contextlib.contextmanager
