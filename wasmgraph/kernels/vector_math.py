@@ -24,7 +24,7 @@ from wasmgraph.assembler.function import (
 _EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
 _LOG2_E = 1.44269504088896341
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
-_EXP_OVERFLOW, _EXP_UNDERFLOW = 89.0, -104.0
+_EXP_OVERFLOW, _EXP_UNDERFLOW, _EXP_SMALLEST_NORMAL = 89.0, -104.0, -87.3
 
 _TANH_ODD = (
     -2.76076847742355e-16,
@@ -100,6 +100,19 @@ def exp(f: Function, x: Expr) -> Local:
         scaled = clamped * _power_of_two(r)
         result = scaled * _power_of_two(binary("i32x4.sub", n, r))
         return f.new(result)
+
+
+def exp_nonpositive(f: Function, x: Expr) -> Local:
+    """e**x for x <= 0 (and NaN); 0 where e**x is subnormal. Quicker than `exp`."""
+    with f.scratch(x.type, 4) as (value, n, r, power):
+        f.set(value, x)
+        f.set(power, binary("f32x4.pmax", value, f32x4(_EXP_SMALLEST_NORMAL)))
+        f.set(n, unary("f32x4.nearest", power * f32x4(_LOG2_E)))
+        f.set(r, (power - n * f32x4(_LN2_HIGH)) - n * f32x4(_LN2_LOW))
+        f.set(power, _horner(r, _EXP) * (r * r) + r + f32x4(1.0))
+        f.set(power, power * _power_of_two(unary("i32x4.trunc_sat_f32x4_s", n)))
+        vanishes = binary("f32x4.lt", value, f32x4(_EXP_SMALLEST_NORMAL))
+        return f.new(binary("v128.andnot", power, vanishes))
 
 
 def _power_of_two(n: Expr) -> Expr:
