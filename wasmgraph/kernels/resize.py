@@ -95,27 +95,33 @@ def _positions(
         if out_extent == 1:
             return np.zeros(1, np.float32)
         spread = x * np.float32(in_extent - 1)
-        return np.divide(spread, np.float32(out_extent - 1), dtype=np.float32)
+        stretched: NDArray[np.float32] = np.divide(
+            spread, np.float32(out_extent - 1), dtype=np.float32
+        )
+        return stretched
     if transform == "pytorch_half_pixel" and out_extent == 1:
         return np.zeros(1, np.float32)
-    centred: NDArray[np.float32] = np.divide(x + half, scale, dtype=np.float32) - half
     if transform == "half_pixel_symmetric":
+        # Partly in float64, as there.
         adjustment = np.float32(out_extent) / (scale * np.float32(in_extent))
         offset = np.float32(in_extent / 2) * (np.float32(1) - adjustment)
-        centred = np.add(centred, offset, dtype=np.float32)
+        exact = float(offset) + (x.astype(np.float64) + 0.5) / float(scale) - 0.5
+        return exact.astype(np.float32)
+    centre: NDArray[np.float32] = np.divide(x + half, scale, dtype=np.float32)
+    centred: NDArray[np.float32] = centre - half
     return centred
 
 
 def _round(position: NDArray[np.float32], mode: str) -> NDArray[np.int64]:
-    half = np.float32(0.5)
+    exact = position.astype(np.float64)
     if mode == "floor":
-        rounded = np.floor(position)
+        rounded = np.floor(exact)
     elif mode == "ceil":
-        rounded = np.ceil(position)
+        rounded = np.ceil(exact)
     elif mode == "round_prefer_floor":
-        rounded = np.ceil(position - half)
+        rounded = np.ceil(exact - 0.5)
     else:
-        rounded = np.floor(position + half)
+        rounded = np.floor(exact + 0.5)
     return rounded.astype(np.int64)
 
 
