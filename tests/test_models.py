@@ -1,0 +1,175 @@
+"""Real models, from file to agreement with onnxruntime; skipped where the files are not there.
+
+A few quick ones run with every `make test`, all of them with `make test-models`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import wasmgraph
+from tests.onnx_models import Array
+from tests.test_compiler import assert_reproducible
+from wasmgraph.errors import UnsupportedModelError
+from wasmgraph.runtime.base import TensorSpec
+from wasmgraph.tensors.random import random_input
+from wasmgraph.wasmfile import parse_wasm
+
+MAX_CODE_BYTES = 600_000
+"""Beyond the weights; a floor that the project set itself."""
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def zero_to(limit: float) -> Callable[[TensorSpec, Array], Array]:
+    """Uniform floats below `limit`, or all integers below it."""
+
+    def scaled(spec: TensorSpec, unit: Array) -> Array:
+        if unit.dtype.kind == "f":
+            return (unit * limit).astype(unit.dtype)
+        rng = np.random.default_rng(0)
+        return rng.integers(0, int(limit), spec.shape).astype(unit.dtype)
+
+    return scaled
+
+
+def normalised_and_divided(_: TensorSpec, unit: Array) -> Array:
+    """A picture normalised with mean 0.5 and deviation 0.25, then divided by 255.
+
+    SINet was trained so. Far outside of that range its activations reach 1e9, where onnxruntime
+    does not agree with itself.
+    """
+    return ((unit * 4 - 2) / 255).astype(unit.dtype)
+
+
+def as_is(_: TensorSpec, unit: Array) -> Array:
+    """Uniform in [0, 1), small integers: see `wasmgraph.tensors.random`."""
+    return unit
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model, the extents of its open axes, and the range that its inputs are in."""
+
+    name: str
+    shapes: Shapes = field(default_factory=dict)
+    values: Callable[[TensorSpec, Array], Array] = as_is
+    quick: bool = False
+    architecture: bool = False
+
+
+MODELS = (
+    Model("squeezenet_fp32", quick=True),
+    Model("mnist8", values=zero_to(255), quick=True),
+    Model("ultraface_rfb320", quick=True),
+    Model("yunet_n_dynamic", {"input": (1, 3, 320, 320)}, zero_to(255)),
+    Model("scrfd_500m_bnkps", {"input.1": (1, 3, 320, 320)}),
+    Model("nanodet_m_320"),
+    Model("yolox_nano", values=zero_to(255)),
+    Model("fastestdet"),
+    Model("sinet_portrait", values=normalised_and_divided),
+    Model("super_resolution_10", {"input": (1, 1, 224, 224)}),
+    Model("ppocr_v3_det_en", {"x": (1, 3, 640, 640)}),
+    Model("ppocr_v2_cls", {"x": (1, 3, 48, 192)}),
+    Model("fsanet_headpose"),
+    Model("magika_v3_3", {"bytes": (1, 2048)}, zero_to(256)),
+    Model("micro_kws_m", quick=True),
+    Model("oww_embedding", {"input_1": (1, 76, 32, 1)}, quick=True),
+    Model("basic_pitch_nmp", {"serving_default_input_2:0": (1, 43844, 1)}),
+    Model("brainseg3d", {"input": (1, 1, 64, 64, 64)}),
+    Model("resnet50", architecture=True),
+    Model("mobilenet_v2", architecture=True),
+    Model("minilm_l6_h384", architecture=True),
+    Model("vit_tiny", architecture=True),
+)
+
+
+def filled(architecture: Path, target: Path) -> Path:
+    """The architecture with the seeded random weights that its own script makes."""
+    spec = importlib.util.spec_from_file_location("fill", architecture.with_name("fill.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    onnx.save(script.fill(onnx.load(architecture)), target)
+    return target
+
+
+def find(model: Model, shared_model: Callable[[str], Path], tmp_path: Path) -> Path:
+    if not model.architecture:
+        return shared_model(f"{model.name}.onnx")
+    shared_model("fill.py")
+    return filled(shared_model(f"{model.name}.arch.onnx"), tmp_path / f"{model.name}.onnx")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(model, id=model.name, marks=() if model.quick else pytest.mark.models)
+        for model in MODELS
+    ],
+)
+def test_agrees_with_onnxruntime(
+    model: Model, shared_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """|a - b| <= 1e-4 + 1e-3 |b| for every element: float32 sums in another order."""
+    path = find(model, shared_model, tmp_path)
+    report = wasmgraph.compile(path, tmp_path / "out.wasm", model.shapes, verify=False)
+    with wasmgraph.load(report.path, timeout=300) as graph:
+        assert {t.name: t.shape for t in graph.inputs if t.name in model.shapes} == model.shapes
+        inputs = {t.name: model.values(t, random_input(t, seed=0)) for t in graph.inputs}
+        agreement = wasmgraph.verify(graph, path, inputs, rtol=1e-3, atol=1e-4)
+    assert agreement.agrees, "\n".join(str(o) for o in agreement.outputs if not o.agrees)
+    assert all(output.non_finite == 0 for output in agreement.outputs)
+    assert report.sizes["code"] <= MAX_CODE_BYTES
+    imports = parse_wasm(report.path.read_bytes()).imports
+    assert {item.module for item in imports} == {"wasi_snapshot_preview1"}
+
+
+def test_the_same_model_gives_the_same_bytes(
+    shared_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    assert_reproducible(shared_model("micro_kws_m.onnx"), tmp_path)
+
+
+def test_a_dynamic_model_says_which_shape_to_give(
+    shared_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    path = shared_model("yunet_n_dynamic.onnx")
+    with pytest.raises(UnsupportedModelError) as caught:
+        wasmgraph.compile(path, tmp_path / "out.wasm")
+    for text in ("input", "batch", "height", "width", "--shape input=1,3,HEIGHT,WIDTH"):
+        assert text in f"{caught.value.message} {caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes", "operators"),
+    [
+        ("dtln_1", {}, {"LSTM"}),
+        (
+            "silero_vad_v6",
+            {"input": (1, 512), "state": (2, 1, 128), "sr": ()},
+            {"If"},
+        ),
+    ],
+)
+def test_what_is_not_supported_yet_is_refused_by_name(
+    name: str,
+    shapes: Shapes,
+    operators: set[str],
+    shared_model: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    path = shared_model(f"{name}.onnx")
+    with pytest.raises(UnsupportedModelError) as caught:
+        wasmgraph.compile(path, tmp_path / "out.wasm", shapes)
+    assert operators <= {obstacle.op for obstacle in caught.value.obstacles}
+    assert all(obstacle.node for obstacle in caught.value.obstacles)
+    assert list(tmp_path.iterdir()) == []
