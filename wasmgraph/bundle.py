@@ -1,10 +1,11 @@
 """The graph bundle: what codegen writes, the linker reads and `inspect` shows.
 
-A bundle is a folder of three files:
+A bundle is a folder of three files, or four:
 
 * `graph.json`: the one description of the graph, as below, readable by a person;
 * `graph.params`: the weights, each constant at its `offset`, in the layout the kernels read;
-* `graph.o`: a wasm32 object with one C function `int32 kernel(void*, ...)` per kernel.
+* `graph.o`: a wasm32 object with one C function `int32 kernel(void*, ...)` per kernel;
+* `tvm.o`: the same for kernels that TVM generated, where there are any.
 
 This module holds the description's data classes and reads and writes the folder. It knows nothing
 of TVM, of linking or of running.
@@ -163,21 +164,33 @@ class Graph:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A graph with its object code and weights, in memory."""
+    """A graph with its object code and weights, in memory.
+
+    Attributes:
+        graph: The description.
+        object_code: `graph.o`.
+        params: `graph.params`.
+        tvm_code: `tvm.o`, empty where TVM generated no kernel.
+    """
 
     graph: Graph
     object_code: bytes
     params: bytes
+    tvm_code: bytes = b""
 
 
 def write_bundle(bundle: Bundle, folder: Path) -> None:
-    """Write the three files; the folder is made if need be.
+    """Write the files; the folder is made if need be.
 
     Raises:
         OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "graph.o").write_bytes(bundle.object_code)
+    if bundle.tvm_code:
+        (folder / "tvm.o").write_bytes(bundle.tvm_code)
+    else:
+        (folder / "tvm.o").unlink(missing_ok=True)
     (folder / "graph.params").write_bytes(bundle.params)
     (folder / "graph.json").write_text(dump_graph(bundle.graph), encoding="utf-8")
 
@@ -192,6 +205,8 @@ def read_bundle(folder: Path) -> Bundle:
         text = (folder / "graph.json").read_text(encoding="utf-8")
         object_code = (folder / "graph.o").read_bytes()
         params = (folder / "graph.params").read_bytes()
+        tvm = folder / "tvm.o"
+        tvm_code = tvm.read_bytes() if tvm.exists() else b""
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(
             f"{folder} is not a graph bundle: {error}",
@@ -203,7 +218,7 @@ def read_bundle(folder: Path) -> Bundle:
             f"{folder / 'graph.params'} holds {len(params)} bytes, "
             f"graph.json expects {graph.params_nbytes}"
         )
-    return Bundle(graph, object_code, params)
+    return Bundle(graph, object_code, params, tvm_code)
 
 
 def dump_graph(graph: Graph) -> str:

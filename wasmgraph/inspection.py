@@ -195,6 +195,7 @@ def _inspect_bundle(folder: Path) -> Inspection:
         sizes={
             "graph.json": (folder / "graph.json").stat().st_size,
             "graph.o": len(bundle.object_code),
+            **({"tvm.o": len(bundle.tvm_code)} if bundle.tvm_code else {}),
             "graph.params": graph.params_nbytes,
         },
         producer=graph.producer,

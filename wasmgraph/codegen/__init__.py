@@ -28,16 +28,21 @@ def generate(
         UnsupportedModelError: the graph does not fit 32-bit memory.
     """
     from wasmgraph import __version__
-    from wasmgraph.codegen.assemble import assemble
-    from wasmgraph.codegen.object_code import compile_object
+    from wasmgraph.assembler import write_object
+    from wasmgraph.codegen.description import describe
     from wasmgraph.optimise.memory import plan_memory
 
     plan = plan_memory(program)
     reporter.log(f"arena {plan.arena_nbytes / 2**20:.2f} MiB")
-    object_code = compile_object(lowered.module, simd)
+    object_code, tvm_code = write_object(lowered.functions), b""
+    if lowered.tir:
+        from wasmgraph.codegen.object_code import compile_object
+
+        tvm_code = compile_object(lowered.tir, simd)
     producer = {
         "wasmgraph": __version__,
         "apache-tvm": version("apache-tvm"),
         "onnx": version("onnx"),
     }
-    return assemble(program, lowered, plan, object_code, source, producer, simd)
+    graph, params = describe(program, lowered, plan, source, producer, simd)
+    return Bundle(graph, object_code, params, tvm_code)

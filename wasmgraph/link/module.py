@@ -116,11 +116,14 @@ def _build(
     for file in (*original.glob("Cargo.*"), *original.glob("src/*.rs")):
         shutil.copyfile(file, crate / file.relative_to(original))
     (crate / "src" / "generated.rs").write_text(source, encoding="utf-8")
-    (crate / "graph.o").write_bytes(bundle.object_code)
+    objects = {"graph.o": bundle.object_code, "tvm.o": bundle.tvm_code}
+    objects = {name: code for name, code in objects.items() if code}
+    for name, code in objects.items():
+        (crate / name).write_bytes(code)
     write_regions_object(crate / "regions.o", bundle.graph, bundle.params)
     # A kernel that is called with another number of pointers than it takes is only a warning to
     # the linker, which replaces the call by a trap.
-    arguments = ["graph.o", "regions.o", "--fatal-warnings"]
+    arguments = [*objects, "regions.o", "--fatal-warnings"]
     reporter.log(
         f"cargo build ({len(bundle.graph.steps)} steps, {len(bundle.params)} weight bytes)"
     )

@@ -1,6 +1,6 @@
-"""Stage 2: graph passes on Relax, then fusion; the result is a flat list of kernel calls.
+"""Stage 2: graph passes on Relax, then fusion, layouts and the choice of kernels.
 
-The passes, in order, are in `PASSES`. Layout choice and memory planning follow them.
+The result is a flat list of kernel calls over storages whose places are planned later.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ __all__ = ["optimise"]
 
 
 def optimise(imported: ImportedModel, reporter: Reporter = SILENT) -> Program:
-    """Fold, fuse and flatten an imported model.
+    """Fold, fuse and choose kernels for an imported model.
 
     Raises:
-        UnsupportedModelError: an operator has no lowering to a kernel.
+        UnsupportedModelError: an operator has no kernel.
     """
+    from wasmgraph.optimise.opgraph import extract
     from wasmgraph.optimise.pipeline import run_passes
-    from wasmgraph.optimise.program import flatten
+    from wasmgraph.optimise.select import select_kernels
 
-    module, groups = run_passes(imported.graph.module, reporter)
-    return flatten(module, groups, imported.graph, imported.source.name)
+    module = run_passes(imported.graph.module, reporter)
+    graph = extract(module, imported.graph)
+    return select_kernels(graph, imported.graph, imported.source.name)

@@ -15,7 +15,7 @@ from tvm.ir import GenericConst
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from wasmgraph.importer.converters.static import constant, dtype_of, shape_of
-from wasmgraph.optimise.views import rewrite_main
+from wasmgraph.optimise.rewriting import rewrite_main
 
 # Which axis of the weights counts output channels, where there is one group.
 _OUTPUT_AXIS = {

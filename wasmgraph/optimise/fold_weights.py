@@ -14,7 +14,7 @@ from tvm.ir import GenericConst
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from wasmgraph.importer.converters.static import constant, dtype_of, shape_of
-from wasmgraph.optimise.views import rewrite_main
+from wasmgraph.optimise.rewriting import rewrite_main
 
 Fold = Callable[[Any, Any], Any]
 
@@ -26,6 +26,8 @@ def _permute(call: Any, x: Any) -> Any:
 
 _UNARY: dict[str, Fold] = {
     "relax.reshape": lambda call, x: x.reshape(shape_of(call)),
+    "relax.squeeze": lambda call, x: x.reshape(shape_of(call)),
+    "relax.expand_dims": lambda call, x: x.reshape(shape_of(call)),
     "relax.permute_dims": _permute,
     "relax.broadcast_to": lambda call, x: np.broadcast_to(x, shape_of(call)),
     "relax.astype": lambda call, x: x.astype(dtype_of(call)),
@@ -34,9 +36,16 @@ _UNARY: dict[str, Fold] = {
 }
 
 _BINARY: dict[str, Callable[[Any, Any], Any]] = {
+    "relax.less": np.less,
     "relax.add": np.add,
     "relax.subtract": np.subtract,
     "relax.multiply": np.multiply,
+}
+
+# With attributes or three operands.
+_SEVERAL: dict[str, Callable[..., Any]] = {
+    "relax.take": lambda call, x, index: np.take(x, index, int(call.attrs.axis)),
+    "relax.where": lambda _, condition, x, y: np.where(condition, x, y),
 }
 
 
@@ -60,6 +69,13 @@ class _Folder(PyExprMutator):  # type: ignore[misc]
 
     def visit_call_(self, call: Any) -> Any:
         name = getattr(call.op, "name", "")
+        if name == "relax.shape_to_tensor":
+            return constant([int(n) for n in call.args[0].ty.values], "int64")
+        if name in _SEVERAL:
+            operands = [self.visit_expr(arg) for arg in call.args]
+            if all(isinstance(arg, GenericConst) for arg in operands):
+                value = _SEVERAL[name](call, *(arg.value.numpy() for arg in operands))
+                return constant(value, dtype_of(call))
         if name not in _UNARY and name not in _BINARY:
             return super().visit_call_(call)
         operands = [self.visit_expr(arg) for arg in call.args]

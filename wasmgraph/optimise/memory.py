@@ -15,10 +15,10 @@ from wasmgraph.optimise.program import Program
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Where every value of a program lives.
+    """Where every storage of a program lives.
 
     Attributes:
-        buffers: By value index.
+        buffers: By storage.
         params_nbytes, io_nbytes, arena_nbytes: Sizes of the regions.
     """
 
@@ -30,7 +30,7 @@ class MemoryPlan:
 
 @dataclass(frozen=True)
 class _Life:
-    value: int
+    storage: int
     nbytes: int
     first: int
     last: int
@@ -44,22 +44,22 @@ def plan_memory(program: Program) -> MemoryPlan:
     """
     buffers: dict[int, Buffer] = {}
     params = 0
-    for value in program.weights:
-        nbytes = program.values[value].nbytes
-        buffers[value] = Buffer("params", params, nbytes)
+    for storage in program.weights:
+        nbytes = program.storages[storage].nbytes
+        buffers[storage] = Buffer("params", params, nbytes)
         params += _aligned(nbytes)
     io = 0
     for port in (*program.inputs, *program.outputs):
-        if port.value not in buffers:
-            nbytes = program.values[port.value].nbytes
-            buffers[port.value] = Buffer("io", io, nbytes)
+        if port.place.storage not in buffers:
+            nbytes = program.storages[port.place.storage].nbytes
+            buffers[port.place.storage] = Buffer("io", io, nbytes)
             io += _aligned(nbytes)
-    lives = [life for life in _lives(program) if life.value not in buffers]
+    lives = [life for life in _lives(program) if life.storage not in buffers]
     offsets = _place(lives)
     arena = 0
     for life in lives:
-        buffers[life.value] = Buffer("arena", offsets[life.value], life.nbytes)
-        arena = max(arena, offsets[life.value] + _aligned(life.nbytes))
+        buffers[life.storage] = Buffer("arena", offsets[life.storage], life.nbytes)
+        arena = max(arena, offsets[life.storage] + _aligned(life.nbytes))
     return MemoryPlan(buffers, params, io, arena)
 
 
@@ -69,23 +69,23 @@ def _aligned(nbytes: int) -> int:
 
 
 def _lives(program: Program) -> list[_Life]:
-    """From the call that writes a value to the last one that reads it, both included."""
+    """From the first call that writes a storage to the last one that reads it, both included."""
     first: dict[int, int] = {}
     last: dict[int, int] = {}
     for index, call in enumerate(program.calls):
-        for value in call.writes:
-            first[value] = index
-        for value in (*call.reads, *call.writes):
-            last[value] = index
-    return [_Life(v, program.values[v].nbytes, first[v], last[v]) for v in first]
+        for place in call.writes:
+            first.setdefault(place.storage, index)
+        for place in (*call.reads, *call.writes):
+            last[place.storage] = index
+    return [_Life(s, program.storages[s].nbytes, first[s], last[s]) for s in first]
 
 
 def _place(lives: list[_Life]) -> dict[int, int]:
     offsets: dict[int, int] = {}
     placed: list[_Life] = []
-    for life in sorted(lives, key=lambda life: (-life.nbytes, life.first, life.value)):
+    for life in sorted(lives, key=lambda life: (-life.nbytes, life.first, life.storage)):
         busy = sorted(
-            (offsets[other.value], offsets[other.value] + _aligned(other.nbytes))
+            (offsets[other.storage], offsets[other.storage] + _aligned(other.nbytes))
             for other in placed
             if other.first <= life.last and life.first <= other.last
         )
@@ -94,6 +94,6 @@ def _place(lives: list[_Life]) -> dict[int, int]:
             if offset + _aligned(life.nbytes) <= begin:
                 break
             offset = max(offset, end)
-        offsets[life.value] = offset
+        offsets[life.storage] = offset
         placed.append(life)
     return offsets

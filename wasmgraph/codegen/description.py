@@ -1,11 +1,11 @@
-"""Put program, kernels and memory plan together into the bundle's description and weights."""
+"""Put program, kernels and memory plan together: the bundle's description and its weights."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from wasmgraph.bundle import (
-    Bundle,
+    Buffer,
     Constant,
     Graph,
     Kernel,
@@ -17,22 +17,21 @@ from wasmgraph.bundle import (
 from wasmgraph.errors import UnsupportedModelError
 from wasmgraph.lower.kernels import LoweredKernels
 from wasmgraph.optimise.memory import MemoryPlan
-from wasmgraph.optimise.program import Port, Program
+from wasmgraph.optimise.program import Place, Port, Program
 
 MAX_MEMORY = 2**32 - 2**20
 """Bytes of a 32-bit memory, less the stack."""
 
 
-def assemble(
+def describe(
     program: Program,
     lowered: LoweredKernels,
     plan: MemoryPlan,
-    object_code: bytes,
     source: Source,
     producer: Mapping[str, str],
     simd: SimdLevel,
-) -> Bundle:
-    """The bundle of a planned program.
+) -> tuple[Graph, bytes]:
+    """The description and the weights of a planned program.
 
     Raises:
         UnsupportedModelError: weights, inputs, outputs and arena exceed 32-bit memory.
@@ -44,8 +43,12 @@ def assemble(
             hint="use smaller input shapes",
         )
 
+    def locate(place: Place) -> Buffer:
+        whole = plan.buffers[place.storage]
+        return Buffer(whole.region, whole.offset + place.offset, place.nbytes)
+
     def tensor(port: Port) -> Tensor:
-        return Tensor(port.name, port.dtype, port.shape, plan.buffers[port.value])
+        return Tensor(port.name, port.dtype, port.shape, locate(port.place))
 
     graph = Graph(
         source=source,
@@ -55,15 +58,15 @@ def assemble(
         outputs=tuple(map(tensor, program.outputs)),
         constants=tuple(
             Constant(
-                weight.name, weight.array.dtype.name, weight.array.shape, plan.buffers[value].offset
+                weight.name, weight.array.dtype.name, weight.array.shape, plan.buffers[storage].offset
             )
-            for value, weight in program.weights.items()
+            for storage, weight in program.weights.items()
         ),
         kernels=tuple(Kernel(k.symbol, k.buffers, k.description) for k in lowered.kernels),
         steps=tuple(
             Step(
-                lowered.by_function[call.function],
-                tuple(plan.buffers[value] for value in (*call.reads, *call.writes)),
+                lowered.index[call.kernel],
+                tuple(map(locate, (*call.reads, *call.writes))),
                 call.nodes,
                 len(call.writes),
             )
@@ -74,7 +77,7 @@ def assemble(
         arena_nbytes=plan.arena_nbytes,
     )
     params = bytearray(plan.params_nbytes)
-    for value, weight in program.weights.items():
-        buffer = plan.buffers[value]
+    for storage, weight in program.weights.items():
+        buffer = plan.buffers[storage]
         params[buffer.offset : buffer.offset + buffer.nbytes] = weight.array.tobytes()
-    return Bundle(graph, object_code, bytes(params))
+    return graph, bytes(params)

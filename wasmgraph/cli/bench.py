@@ -1,0 +1,158 @@
+"""`wasmgraph bench`: how fast a graph runs here, how fast it loads, and what memory it takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wasmgraph.cli.background import interruptible
+from wasmgraph.cli.console import FILE, Terminal, common_options, example
+from wasmgraph.cli.inputs import InputOptions, input_options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import Console
+
+    from wasmgraph.measure import Measurement
+    from wasmgraph.runtime import Graph
+    from wasmgraph.runtime.base import Array
+
+DEFAULT_SECONDS = 3.0
+
+
+@click.command(
+    epilog=example(
+        "wasmgraph bench digits.wasm",
+        "wasmgraph bench model.wasm --onnx model.onnx --seconds 10 --json",
+    )
+)
+@click.argument("graph", type=FILE, metavar="GRAPH.wasm")
+@input_options
+@click.option(
+    "--onnx",
+    "model",
+    type=FILE,
+    metavar="MODEL.onnx",
+    help="The model it was compiled from: adds GFLOP/s, and the share of what this machine can do.",
+)
+@click.option("--runs", type=click.IntRange(min=1), metavar="N", help="Time at most N runs.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=DEFAULT_SECONDS,
+    show_default="3",
+    metavar="S",
+    help="For how long to time runs, after a warm-up.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default="1",
+    metavar="N",
+    help="Threads to run on; more than one takes a graph compiled for it.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default="0",
+    metavar="N",
+    help="Of the random inputs, for those that no -i gives.",
+)
+@common_options
+def command(
+    terminal: Terminal,
+    /,
+    *,
+    graph: Path,
+    model: Path | None,
+    runs: int | None,
+    seconds: float,
+    threads: int,
+    seed: int,
+    **inputs: Any,
+) -> None:
+    """Measure GRAPH.wasm under Wasmtime: latency, load times and memory.
+
+    A load is cold where no native code is cached. Both loads, and the first inference, are what
+    they are in a process that has wasmgraph imported already.
+    """
+    options = InputOptions(**inputs)
+    with terminal.stages() as reporter:
+        from wasmgraph.measure import measure_graph
+
+        _check_threads(graph, threads)
+        measured = interruptible(
+            lambda: measure_graph(
+                graph,
+                lambda loaded: _inputs(loaded, options, seed),
+                seconds=seconds,
+                runs=runs,
+                flops=(lambda loaded: _flops(loaded, model)) if model is not None else None,
+                reporter=reporter,
+            )
+        )
+    result = {**measured.to_json(), "threads": threads}
+    terminal.result(result, lambda console: _draw(console, measured))
+
+
+def _check_threads(path: Path, threads: int) -> None:
+    """Wrong flags, where the graph cannot run on as many threads."""
+    from wasmgraph.runtime.graph import read_graph
+    from wasmgraph.runtime.source import Source
+    from wasmgraph.runtime.wasmtime_engine import WasmtimeEngine
+
+    if threads == 1:
+        return
+    with Source(path) as source:
+        threaded = read_graph(source).metadata.threads
+    if not threaded:
+        raise click.BadParameter(f"{path} was compiled for one thread", param_hint="'--threads'")
+    if not WasmtimeEngine.capabilities.threads:
+        raise click.BadParameter(
+            "this wasmgraph runs graphs on one thread", param_hint="'--threads'"
+        )
+
+
+def _inputs(graph: Graph, options: InputOptions, seed: int) -> Mapping[str, Array]:
+    from wasmgraph.tensors.random import random_inputs
+
+    return {**random_inputs(graph.inputs, seed), **options.read(graph.inputs)}
+
+
+def _flops(graph: Graph, model: Path) -> int | None:
+    from wasmgraph.importer.load import load_model
+    from wasmgraph.measure import count_flops
+
+    shapes = {spec.name: spec.shape for spec in graph.inputs}
+    return count_flops(load_model(model).proto, shapes)
+
+
+def _draw(console: Console, measured: Measurement) -> None:
+    from wasmgraph.cli.tables import facts, listed, plain_table, size
+
+    latency, guest = measured.latency, measured.guest
+    figures = ["min", "median", "p95", "mean"]
+    table = plain_table("latency", *figures, right=figures)
+    values = (latency.minimum, latency.median, latency.p95, latency.mean)
+    runs = f"{latency.runs} run{'' if latency.runs == 1 else 's'}"
+    table.add_row(runs, *(f"{value:.3f} ms" for value in values))
+    console.print(table, "")
+    parts = {name: size(getattr(guest, name)) for name in ("weights", "io", "arena", "rest")}
+    rows = {
+        "load": f"{measured.cold_load:.1f} ms cold, {measured.warm_load:.1f} ms warm",
+        "first run": f"{measured.first_run:.2f} ms",
+        "memory": f"{size(guest.total)}: {listed(parts)}" + (", and grows" if guest.grows else ""),
+    }
+    if measured.process_growth is not None:
+        rows["process"] = f"{size(max(0, measured.process_growth))} more at its peak"
+    rate, share = measured.flops_per_second, measured.share_of_limit
+    if rate is not None and share is not None and measured.limit is not None:
+        rows["speed"] = (
+            f"{rate / 1e9:.1f} GFLOP/s, {share:.0%} of this machine's {measured.limit / 1e9:.1f}"
+        )
+    console.print(facts(rows))

@@ -1,0 +1,96 @@
+"""Memory: of a process, as the system counts it, and of a graph's guest, as its plan has it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from wasmgraph.errors import LoadError, MemoryLimitExceeded
+from wasmgraph.runtime import load
+from wasmgraph.wasmfile import parse_wasm, read_metadata
+
+WASM_PAGE = 65536
+
+
+@dataclass(frozen=True)
+class ProcessMemory:
+    """Bytes of a process that were in memory: now, and at most since it began."""
+
+    resident: int
+    peak: int
+
+
+def process_memory(pid: int | None = None) -> ProcessMemory | None:
+    """Of this process or another, or None where the system does not tell (it takes Linux' /proc).
+
+    Pages shared with other processes count.
+    """
+    try:
+        text = Path(f"/proc/{pid or os.getpid()}/status").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    kilobytes = {
+        name: int(value.split()[0])
+        for name, _, value in (line.partition(":") for line in text.splitlines())
+        if name in ("VmRSS", "VmHWM")
+    }
+    if len(kilobytes) < 2:  # a process that has ended has no memory
+        return None
+    return ProcessMemory(kilobytes["VmRSS"] * 1024, kilobytes["VmHWM"] * 1024)
+
+
+@dataclass(frozen=True)
+class GuestMemory:
+    """Bytes of a graph's linear memory by what they hold.
+
+    Attributes:
+        total: The memory that an instance has from its start on.
+        weights, io, arena: The regions of the graph's plan.
+        rest: The executor's own data, its stack, and what is unused at a page's end.
+        grows: Whether a run asks for more than that.
+    """
+
+    total: int
+    weights: int
+    io: int
+    arena: int
+    rest: int
+    grows: bool
+
+    def to_json(self) -> dict[str, int | bool]:
+        """For `json.dumps`."""
+        return asdict(self)
+
+
+def guest_memory(path: Path, inputs: Mapping[str, object]) -> GuestMemory:
+    """The memory of a graph; one run on `inputs` shows whether it grows.
+
+    Raises:
+        LoadError: no graph.
+        InputError, InferenceError: the run failed.
+    """
+    data = path.read_bytes()
+    memory = parse_wasm(data).memory
+    if memory is None:
+        raise LoadError(f"{path} has no memory")
+    sizes = read_metadata(data).sizes
+    total = memory.minimum * WASM_PAGE
+    return GuestMemory(
+        total,
+        sizes.weights,
+        sizes.io,
+        sizes.arena,
+        total - sizes.weights - sizes.io - sizes.arena,
+        grows=_grows(path, inputs, total),
+    )
+
+
+def _grows(path: Path, inputs: Mapping[str, object], total: int) -> bool:
+    try:
+        with load(path, max_memory=total) as graph:
+            graph.run(inputs)
+    except MemoryLimitExceeded:
+        return True
+    return False

@@ -1,0 +1,178 @@
+"""Group operators: something that computes, and the element-wise operators that follow it.
+
+A group ends where its value is read by more than one operator, unless all those readers meet
+again: x * sigmoid(x) is one group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wasmgraph.kernels.chain import COSTLY, Chain, Step
+from wasmgraph.optimise.elementwise_ops import steps_of
+from wasmgraph.optimise.opgraph import Op, OpGraph
+
+MAX_OPERANDS = 6
+"""More operands would each need a pointer that lives across the kernel's loops."""
+
+MAX_REGION = 12
+
+# Ops that compute many products per element and can apply a chain to what they computed.
+ANCHORS = frozenset(
+    ["nn.conv1d", "nn.conv2d", "nn.conv3d", "nn.conv2d_transpose", "matmul"]
+)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Operators that become one kernel.
+
+    Attributes:
+        anchor: The op that computes operand 0 of the chain, or None for a purely element-wise
+            group.
+        chain: What follows, over operand 0 (the anchor's result, if any) and `operands`.
+        operands: Tensors that the chain reads, in order.
+        output: The tensor the group computes.
+        nodes: ONNX nodes of all members.
+        position: Where in the order of ops the group runs: that of its last member.
+    """
+
+    anchor: Op | None
+    chain: Chain
+    operands: tuple[int, ...]
+    output: int
+    nodes: frozenset[int]
+    position: int
+
+
+def group_ops(graph: OpGraph) -> list[Group | tuple[int, Op]]:
+    """Groups, and the ops outside any as (position, op), in execution order."""
+    return _Grouping(graph).run()
+
+
+class _Grouping:
+    def __init__(self, graph: OpGraph) -> None:
+        self.graph = graph
+        self.readers = graph.readers()
+        self.outputs = set(graph.outputs)
+        self.taken: set[int] = set()
+
+    def run(self) -> list[Group | tuple[int, Op]]:
+        found: list[tuple[int, Group | tuple[int, Op]]] = []
+        for index, op in enumerate(self.graph.ops):
+            if index in self.taken:
+                continue
+            if op.kind in ANCHORS and self._is_float(op):
+                group = self._grow(index, is_anchor=True)
+            elif self._steps(op) is not None:
+                group = self._grow(index, is_anchor=False)
+            else:
+                found.append((index, (index, op)))
+                continue
+            found.append((group.position, group))
+        return [item for _, item in sorted(found, key=lambda pair: pair[0])]
+
+    def _is_float(self, op: Op) -> bool:
+        tensors = self.graph.tensors
+        return all(tensors[t].dtype == "float32" for t in (*op.inputs, *op.outputs))
+
+    def _steps(self, op: Op) -> bool | None:
+        """True if the op is element-wise over float32, None if it is not."""
+        if len(op.outputs) != 1 or not self._is_float(op):
+            return None
+        return True if steps_of(op, self.graph) is not None else None
+
+    def _grow(self, start: int, is_anchor: bool) -> Group:
+        ops = self.graph.ops
+        members = [start]
+        exit_value = ops[start].outputs[0]
+        shape = self.graph.tensors[exit_value].shape
+        while True:
+            region = self._region(exit_value, shape, set(members), is_anchor)
+            if region is None or len(self._operands([*members, *region], is_anchor)) > MAX_OPERANDS:
+                break
+            members += region
+            exit_value = ops[region[-1]].outputs[0]
+        self.taken.update(members)
+        chain, operands = self._chain(members, is_anchor)
+        return Group(
+            anchor=ops[start] if is_anchor else None,
+            chain=chain,
+            operands=operands,
+            output=exit_value,
+            nodes=frozenset().union(*(ops[m].nodes for m in members)),
+            position=members[-1],
+        )
+
+    def _region(
+        self, value: int, shape: tuple[int, ...], members: set[int], is_anchor: bool
+    ) -> list[int] | None:
+        """The fewest ops after `value` whose only value read elsewhere is the last one's."""
+        if value in self.outputs:
+            return None
+        region: list[int] = []
+        inside = {value}
+        pending = sorted(self.readers.get(value, []))
+        while pending and len(region) < MAX_REGION:
+            index = pending.pop(0)
+            op = self.graph.ops[index]
+            if (
+                index in self.taken
+                or index in members
+                or self._steps(op) is None
+                or self.graph.tensors[op.outputs[0]].shape != shape
+                or (is_anchor and self._is_costly(op))
+            ):
+                return None
+            region.append(index)
+            result = op.outputs[0]
+            inside.add(result)
+            inner = inside - {result}
+            closed = all(
+                set(self.readers.get(t, [])) <= set(region) and t not in self.outputs
+                for t in inner
+            )
+            if closed:
+                return region
+            if result in self.outputs:
+                return None
+            pending = sorted(set(pending) | set(self.readers.get(result, [])))
+        return None
+
+    def _is_costly(self, op: Op) -> bool:
+        found = steps_of(op, self.graph)
+        return found is not None and any(step.op in COSTLY for step in found.steps)
+
+    def _operands(self, members: list[int], is_anchor: bool) -> list[int]:
+        made = {t for m in members for t in self.graph.ops[m].outputs}
+        chained = members[1:] if is_anchor else members
+        found: dict[int, None] = {}
+        for member in chained:
+            description = steps_of(self.graph.ops[member], self.graph)
+            assert description is not None
+            for tensor in description.tensors:
+                if tensor not in made:
+                    found[tensor] = None
+        return list(found)
+
+    def _chain(self, members: list[int], is_anchor: bool) -> tuple[Chain, tuple[int, ...]]:
+        operands = self._operands(members, is_anchor)
+        first = 1 if is_anchor else 0
+        number = {tensor: first + i for i, tensor in enumerate(operands)}
+        if is_anchor:
+            number[self.graph.ops[members[0]].outputs[0]] = 0
+        total = first + len(operands)
+        steps: list[Step] = []
+        for member in members[1:] if is_anchor else members:
+            op = self.graph.ops[member]
+            description = steps_of(op, self.graph)
+            assert description is not None
+            base = total + len(steps)
+            local = [number[t] for t in description.tensors]
+            for step in description.steps:
+                arguments = tuple(
+                    local[a] if a < len(local) else base + a - len(local) for a in step.args
+                )
+                steps.append(Step(step.op, arguments, step.numbers))
+            number[op.outputs[0]] = total + len(steps) - 1
+        return Chain(total, tuple(steps)), tuple(operands)

@@ -1,0 +1,88 @@
+"""Which module handles which operator, and the walk over the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from wasmgraph.errors import Obstacle, UnsupportedModelError
+from wasmgraph.importer.relax_graph import RelaxGraph
+from wasmgraph.optimise.fuse import Group, group_ops
+from wasmgraph.optimise.opgraph import Op, OpGraph
+from wasmgraph.optimise.program import Program
+from wasmgraph.optimise.select import images, movers, reductions
+from wasmgraph.optimise.select.builder import Builder
+from wasmgraph.optimise.select.contraction import select_anchored
+from wasmgraph.optimise.select.elementwise import emit_chain, select_elementwise
+from wasmgraph.optimise.select.fallback import select_fallback
+
+# Each returns False where it cannot handle the operator as it stands.
+_SELECTORS: dict[str, Callable[[Builder, Op], bool]] = {
+    "reshape": movers.reshape,
+    "squeeze": movers.reshape,
+    "expand_dims": movers.reshape,
+    "flatten": movers.reshape,
+    "permute_dims": movers.permute,
+    "broadcast_to": movers.broadcast,
+    "strided_slice": movers.slice_,
+    "split": movers.split,
+    "take": movers.take,
+    "concat": movers.concat,
+    "nn.pad": movers.pad,
+    "sum": reductions.reduce,
+    "mean": reductions.reduce,
+    "max": reductions.reduce,
+    "min": reductions.reduce,
+    "prod": reductions.reduce,
+    "nn.softmax": reductions.softmax,
+    "nn.log_softmax": reductions.softmax,
+    "nn.layer_norm": reductions.layer_norm,
+    "nn.max_pool2d": images.pool,
+    "nn.avg_pool2d": images.pool,
+    "image.resize2d": images.resize,
+}
+
+
+def select_kernels(graph: OpGraph, source: RelaxGraph, model: str) -> Program:
+    """Turn every operator into views and kernel calls.
+
+    Raises:
+        UnsupportedModelError: operators without any kernel; every one of them is listed.
+    """
+    builder = Builder(graph, source.nodes)
+    obstacles: list[Obstacle] = []
+    for item in group_ops(graph):
+        if isinstance(item, Group):
+            found = _select_group(builder, item)
+        else:
+            found = _select_op(builder, item[1])
+        if found is not None:
+            obstacles.append(found)
+            break  # what follows lacks its inputs
+    if obstacles:
+        raise UnsupportedModelError(
+            f"{model} cannot be compiled, operators have no kernel:", obstacles=obstacles
+        )
+    return builder.finish(source.inputs, source.outputs)
+
+
+def _select_op(builder: Builder, op: Op) -> Obstacle | None:
+    selector = _SELECTORS.get(op.kind)
+    if selector is not None and selector(builder, op):
+        return None
+    obstacle = select_fallback(builder, op)
+    return obstacle and replace(obstacle, node=builder.label(op.nodes))
+
+
+def _select_group(builder: Builder, group: Group) -> Obstacle | None:
+    if group.anchor is None:
+        select_elementwise(builder, group)
+        return None
+    if select_anchored(builder, group):
+        return None
+    obstacle = _select_op(builder, group.anchor)
+    if obstacle is None and group.chain.steps:
+        shape = builder.graph.tensors[group.output].shape
+        views = [builder.view(t) for t in (group.anchor.outputs[0], *group.operands)]
+        builder.set(group.output, emit_chain(builder, group.chain, views, shape, group.nodes))
+    return obstacle
