@@ -151,16 +151,12 @@ class _Assembly:
             self._product()
             return
         axis = spec.batch[level]
+        pointers = [self.a, self.b, self.out, *self.operands]
+        steps = [axis.a, axis.b, axis.out, *(o.batch[level] for o in spec.operands)]
         with f.repeat(axis.extent):
             self._batches(level + 1)
-            steps = [axis.a, axis.b, axis.out, *(o.batch[level] for o in spec.operands)]
-            pointers = [self.a, self.b, self.out, *self.operands]
             _advance(f, pointers, steps)
-        steps = [axis.a, axis.b, axis.out, *(o.batch[level] for o in spec.operands)]
-        if axis.extent > 1:
-            _advance(
-                f, [self.a, self.b, self.out, *self.operands], [-s * axis.extent for s in steps]
-            )
+        _advance(f, pointers, [-step * axis.extent for step in steps])
 
     def _product(self) -> None:
         """Blocks of rows that fit the cache; within one, all columns."""
