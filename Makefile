@@ -10,7 +10,7 @@ EXECUTOR := toolchain/executor/Cargo.toml
 SAMPLE := samples/digits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-models lint clean
+.PHONY: help setup demo test test-models bench lint clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,11 @@ test: setup ## The test suite
 test-models: setup ## The larger models of ../shared/models, where they are there
 	$(BIN)/python -m pytest -m models
 
+# MODELS=folder and ONLY=names choose what is measured, SECONDS=s how long; see benchmarks/README.md.
+bench: setup ## The comparison with onnxruntime-web and native onnxruntime
+	$(BIN)/python -m benchmarks $(if $(MODELS),--models '$(MODELS)') $(if $(ONLY),--only '$(ONLY)') \
+	    $(if $(SECONDS),--seconds $(SECONDS))
+
 lint: setup ## ruff, mypy, and rustfmt and clippy where they are installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -41,7 +46,7 @@ lint: setup ## ruff, mypy, and rustfmt and clippy where they are installed
 	else echo "cargo clippy: not installed, skipped"; fi
 
 clean: ## Remove the environment and everything that was built
-	rm -rf $(VENV) build dist toolchain/executor/target
+	rm -rf $(VENV) build dist toolchain/executor/target benchmarks/node_modules
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find wasmgraph tests samples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 

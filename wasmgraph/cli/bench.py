@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from wasmgraph.measure import Measurement
+    from wasmgraph.metadata import Metadata
     from wasmgraph.runtime import Graph
     from wasmgraph.runtime.base import Array
 
@@ -85,14 +86,16 @@ def command(
     with terminal.stages() as reporter:
         from wasmgraph.measure import measure_graph
 
-        _check_threads(graph, threads)
+        description = _description(graph)
+        _check_threads(graph, description, threads)
+        flops = None if model is None else _flops(description, model)
         measured = interruptible(
             lambda: measure_graph(
                 graph,
                 lambda loaded: _inputs(loaded, options, seed),
                 seconds=seconds,
                 runs=runs,
-                flops=(lambda loaded: _flops(loaded, model)) if model is not None else None,
+                flops=flops,
                 reporter=reporter,
             )
         )
@@ -100,22 +103,27 @@ def command(
     terminal.result(result, lambda console: _draw(console, measured))
 
 
-def _check_threads(path: Path, threads: int) -> None:
-    """Wrong flags, where the graph cannot run on as many threads."""
+def _description(path: Path) -> Metadata:
     from wasmgraph.runtime.graph import read_graph
     from wasmgraph.runtime.source import Source
+
+    with Source(path) as source:
+        return read_graph(source).metadata
+
+
+def _check_threads(path: Path, description: Metadata, threads: int) -> None:
+    """Wrong flags, where the graph cannot run on as many threads."""
     from wasmgraph.runtime.wasmtime_engine import WasmtimeEngine
 
     if threads == 1:
         return
-    with Source(path) as source:
-        threaded = read_graph(source).metadata.threads
-    if not threaded:
-        raise click.BadParameter(f"{path} was compiled for one thread", param_hint="'--threads'")
-    if not WasmtimeEngine.capabilities.threads:
-        raise click.BadParameter(
-            "this wasmgraph runs graphs on one thread", param_hint="'--threads'"
-        )
+    problem = None
+    if not description.threads:
+        problem = f"{path} was compiled for one thread"
+    elif not WasmtimeEngine.capabilities.threads:
+        problem = "this wasmgraph runs graphs on one thread"
+    if problem is not None:
+        raise click.BadParameter(problem, param_hint="'--threads'")
 
 
 def _inputs(graph: Graph, options: InputOptions, seed: int) -> Mapping[str, Array]:
@@ -124,11 +132,11 @@ def _inputs(graph: Graph, options: InputOptions, seed: int) -> Mapping[str, Arra
     return {**random_inputs(graph.inputs, seed), **options.read(graph.inputs)}
 
 
-def _flops(graph: Graph, model: Path) -> int | None:
-    from wasmgraph.importer.load import load_model
+def _flops(description: Metadata, model: Path) -> int | None:
+    from wasmgraph.importer import load_model
     from wasmgraph.measure import count_flops
 
-    shapes = {spec.name: spec.shape for spec in graph.inputs}
+    shapes = {tensor.name: tensor.shape for tensor in description.inputs}
     return count_flops(load_model(model).proto, shapes)
 
 

@@ -81,7 +81,7 @@ def measure_graph(
     *,
     seconds: float,
     runs: int | None = None,
-    flops: Callable[[Graph], int | None] | None = None,
+    flops: int | None = None,
     reporter: Reporter = SILENT,
 ) -> Measurement:
     """Measure a graph in this process.
@@ -91,7 +91,7 @@ def measure_graph(
         make_inputs: Gives the inputs for the loaded graph.
         seconds: How long to time runs, after a warm-up.
         runs: How many to time at most.
-        flops: Tells the graph's work, where that is known.
+        flops: Of one run, where that is known; then the engine's limit is measured too.
         reporter: Told about stages.
 
     Raises:
@@ -114,7 +114,6 @@ def measure_graph(
                 lambda: graph.run(inputs), seconds=seconds, runs=runs, warm_up=min(WARM_UP, seconds)
             )
         after = process_memory()
-        work = None if flops is None else flops(graph)
     return Measurement(
         graph=str(path),
         latency=Latency.of(times),
@@ -123,6 +122,6 @@ def measure_graph(
         first_run=first,
         guest=guest_memory(path, inputs),
         process_growth=after.peak - before.resident if before and after else None,
-        flops=work,
-        limit=None if work is None else measure_limit(LIMIT_SECONDS),
+        flops=flops,
+        limit=None if flops is None else measure_limit(LIMIT_SECONDS),
     )

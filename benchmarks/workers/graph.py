@@ -1,0 +1,37 @@
+"""wasmgraph's `.wasm` under Wasmtime, by the package's public API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.tensorfiles import Array
+from benchmarks.workers.serve import Create, Worker, serve
+
+
+def imports() -> Create:
+    """Import wasmgraph's runtime."""
+    from wasmgraph.runtime import Graph, load
+
+    class System:
+        def __init__(self, graph: Graph) -> None:
+            self.graph = graph
+
+        def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+            return self.graph.run(inputs)
+
+        def details(self, inputs: Mapping[str, Array]) -> dict[str, Any]:
+            from wasmgraph.measure.memory import guest_memory
+
+            return {"guest": guest_memory(self.graph.path, inputs).to_json()}
+
+    def create(model: str, threads: int) -> System:
+        # One thread is the default, and all that a graph without threads can have.
+        options: dict[str, Any] = {} if threads == 1 else {"threads": threads}
+        return System(load(model, **options))
+
+    return create
+
+
+if __name__ == "__main__":
+    serve(Worker(imports))

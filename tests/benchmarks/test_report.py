@@ -1,0 +1,69 @@
+"""Tables say what was measured, and what was not and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rich.console import Console
+
+from benchmarks.report import draw
+from benchmarks.results import ModelResult, Shipped
+from benchmarks.systems import System
+from tests.benchmarks.test_results import timed
+
+RESULT = ModelResult(
+    "tiny",
+    flops=10**9,
+    limit=50e9,
+    compile_seconds=4.25,
+    sizes={"file": 4, "code": 123_000, "weights": 100, "arena": 50, "io": 20},
+    shipped={"wasmgraph": Shipped(111_000, 99_000, None), "ort-web": Shipped(14_000_000, 1, 2)},
+    systems={
+        "wasmgraph-1": timed(40.0, loaded=1.5, first=2.5, cold_loaded=77.0, peak=50_000_000),
+        "ort-web-1": timed(90.0, loaded=400.0, first=100.0),
+        "native-1": timed(8.125),
+    },
+)
+
+
+def drawn(results: Sequence[ModelResult], systems: Sequence[System] = ()) -> str:
+    """The report as text."""
+    console = Console(width=160, color_system=None)
+    with console.capture() as capture:
+        draw(console, results, systems)
+    return capture.get()
+
+
+def test_medians_ratio_and_share_stand_in_the_model_s_row() -> None:
+    row = next(line for line in drawn([RESULT]).splitlines() if line.startswith("tiny"))
+    assert row.split() == ["tiny", "40.0", "-", "90.0", "8.125", "2.25x", "25.0", "50%"]
+
+
+def test_load_memory_bytes_and_compile_time_are_there() -> None:
+    text = drawn([RESULT])
+    for expected in ("77.0", "1.500 + 2.500", "125.0x", "50.0 MB", "123 KB", "14.0 MB", "4.2 s"):
+        assert expected in text
+
+
+def test_means_and_goals_are_there() -> None:
+    text = drawn([RESULT, replace(RESULT, name="other")])
+    assert "geometric mean 2.25x" in text
+    assert "must reached" in text
+    assert "not measured" in text
+
+
+def test_a_missing_system_is_named_once_with_its_reason() -> None:
+    missing = System("ort-web", 1, ("node",), "Node is not installed")
+    failed = replace(
+        RESULT, systems={"ort-web-1": replace(timed(1), problem=missing.missing, latency=None)}
+    )
+    text = drawn([failed, replace(failed, name="other")], [missing])
+    assert text.count("Node is not installed") == 1
+
+
+def test_what_went_wrong_with_a_model_is_told() -> None:
+    wrong = replace(RESULT, systems={"wasmgraph-1": replace(timed(1), problem="disagrees: y[3]")})
+    text = drawn([wrong, ModelResult("broken", problem="cannot be read")])
+    assert "tiny, wasmgraph-1: disagrees: y[3]" in text
+    assert "broken: cannot be read" in text
