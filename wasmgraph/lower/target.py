@@ -24,5 +24,6 @@ def target_for(simd: SimdLevel) -> Any:
             "mtriple": "wasm32-unknown-unknown",
             "mattr": list(_FEATURES[simd]),
             "num-cores": 1,
+            "vector-width": 128,
         }
     )
