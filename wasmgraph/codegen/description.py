@@ -58,7 +58,10 @@ def describe(
         outputs=tuple(map(tensor, program.outputs)),
         constants=tuple(
             Constant(
-                weight.name, weight.array.dtype.name, weight.array.shape, plan.buffers[storage].offset
+                weight.name,
+                weight.array.dtype.name,
+                weight.array.shape,
+                plan.buffers[storage].offset,
             )
             for storage, weight in program.weights.items()
         ),

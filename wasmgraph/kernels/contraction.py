@@ -155,8 +155,8 @@ class _Assembly:
         steps = [axis.a, axis.b, axis.out, *(o.batch[level] for o in spec.operands)]
         with f.repeat(axis.extent):
             self._batches(level + 1)
-            _advance(f, pointers, steps)
-        _advance(f, pointers, [-step * axis.extent for step in steps])
+            advance(f, pointers, steps)
+        advance(f, pointers, [-step * axis.extent for step in steps])
 
     def _product(self) -> None:
         """Blocks of rows that fit the cache; within one, all columns."""
@@ -164,8 +164,7 @@ class _Assembly:
         blocks = column_blocks(spec.columns)
         per_block = self._rows_per_block()
         count, rest = divmod(spec.row_count, per_block)
-        linear = len(spec.rows) == 1
-        walk = _Walk(f, spec, self.a, linear)
+        walk = RowWalk(f, spec.rows, self.a)
         out = f.new(self.out)
         operands = [f.new(o) for o in self.operands]
         for times, rows in ((count, per_block), (1 if rest else 0, rest)):
@@ -175,7 +174,7 @@ class _Assembly:
                 self._columns(blocks, rows, walk, out, operands)
                 walk.skip(rows)
                 strides = [spec.out_row, *(o.row for o in spec.operands)]
-                _advance(f, [out, *operands], [rows * s for s in strides])
+                advance(f, [out, *operands], [rows * s for s in strides])
         walk.close()
         f.release(out, *operands)
 
@@ -199,7 +198,7 @@ class _Assembly:
         self,
         blocks: tuple[int, ...],
         rows: int,
-        walk: _Walk,
+        walk: RowWalk,
         out: Local,
         operands: list[Local],
     ) -> None:
@@ -227,10 +226,10 @@ class _Assembly:
                 self._rows(rows, size, lanes, walk, b, bias, column_out, column_operands)
                 step = size * LANES
                 b_step = step if spec.b_row else spec.depth * step
-                _advance(f, [b, column_out], [b_step, step])
+                advance(f, [b, column_out], [b_step, step])
                 if bias is not None:
-                    _advance(f, [bias], [step])
-                _advance(f, column_operands, [step * o.column for o in spec.operands])
+                    advance(f, [bias], [step])
+                advance(f, column_operands, [step * o.column for o in spec.operands])
             done += same * size * LANES
             start += same
         f.release(b, column_out, *column_operands, *([bias] if bias is not None else []))
@@ -240,7 +239,7 @@ class _Assembly:
         rows: int,
         vectors: int,
         columns: int,
-        walk: _Walk,
+        walk: RowWalk,
         b: Local,
         bias: Local | None,
         out: Local,
@@ -258,7 +257,7 @@ class _Assembly:
             with f.repeat(times):
                 self._tile(height, vectors, columns, cursor, b, bias, row_out, row_operands)
                 strides = [spec.out_row, *(o.row for o in spec.operands)]
-                _advance(f, [row_out, *row_operands], [height * s for s in strides])
+                advance(f, [row_out, *row_operands], [height * s for s in strides])
         cursor.close()
         f.release(row_out, *row_operands)
 
@@ -267,7 +266,7 @@ class _Assembly:
         height: int,
         vectors: int,
         columns: int,
-        cursor: _Walk,
+        cursor: RowWalk,
         b: Local,
         bias: Local | None,
         out: Local,
@@ -291,7 +290,7 @@ class _Assembly:
     def _reduce(
         self,
         level: int,
-        rows: _TileRows,
+        rows: TileRows,
         vectors: int,
         columns: int,
         b: Local,
@@ -324,7 +323,7 @@ class _Assembly:
 
     def _four(
         self,
-        rows: _TileRows,
+        rows: TileRows,
         vectors: int,
         columns: int,
         b: Local,
@@ -356,7 +355,7 @@ class _Assembly:
 
     def _one(
         self,
-        rows: _TileRows,
+        rows: TileRows,
         a_offset: int,
         k: int,
         vectors: int,
@@ -381,7 +380,7 @@ class _Assembly:
         return load_lanes(b, 4 * (k * self.spec.b_row + j * LANES), lanes)
 
     def _move_b(self, b: Local, steps: int, vectors: int) -> None:
-        _advance(self.f, [b], [steps * (self.spec.b_row or vectors * LANES)])
+        advance(self.f, [b], [steps * (self.spec.b_row or vectors * LANES)])
 
     def _store(
         self,
@@ -409,7 +408,7 @@ class _Assembly:
 
 
 @dataclass(frozen=True)
-class _TileRows:
+class TileRows:
     """Where the rows of a tile are read: a pointer and a byte offset each."""
 
     f: Function
@@ -425,26 +424,26 @@ class _TileRows:
         return self.pointers[row if len(self.pointers) > 1 else 0], self.offsets[row] + 4 * element
 
     def move(self, elements: int) -> None:
-        _advance(self.f, self.pointers, [elements] * len(self.pointers))
+        advance(self.f, self.pointers, [elements] * len(self.pointers))
 
 
-class _Walk:
+class RowWalk:
     """Walks through the rows of a.
 
     Rows with one stride need one pointer. Otherwise a counter per inner axis tells when a row of
     pixels ends and the pointer jumps.
     """
 
-    def __init__(self, f: Function, spec: Contraction, start: Expr, linear: bool) -> None:
+    def __init__(self, f: Function, rows: tuple[tuple[int, int], ...], start: Expr) -> None:
         self.f = f
-        self.spec = spec
-        self.linear = linear
+        self.rows = rows
+        self.linear = len(rows) == 1
         self.pointer = f.new(start)
-        self.counters = [] if linear else [f.new(i32(n)) for n, _ in spec.rows[1:]]
+        self.counters = [f.new(i32(extent)) for extent, _ in rows[1:]]
 
-    def fork(self) -> _Walk:
+    def fork(self) -> RowWalk:
         """A second walk that starts where this one is."""
-        copy = _Walk(self.f, self.spec, self.pointer, self.linear)
+        copy = RowWalk(self.f, self.rows, self.pointer)
         for mine, other in zip(self.counters, copy.counters, strict=True):
             self.f.set(other, mine)
         return copy
@@ -455,25 +454,25 @@ class _Walk:
     def skip(self, rows: int) -> None:
         """Go `rows` rows on."""
         if self.linear:
-            _advance(self.f, [self.pointer], [rows * self.spec.rows[0][1]])
+            advance(self.f, [self.pointer], [rows * self.rows[0][1]])
             return
         with self.f.repeat(rows):
             self._next()
 
     def _next(self) -> None:
         """Go one row on: the innermost axis steps, and those that are full carry."""
-        self._carry(len(self.spec.rows) - 1)
+        self._carry(len(self.rows) - 1)
 
     def _carry(self, axis: int) -> None:
-        f, rows = self.f, self.spec.rows
-        _advance(f, [self.pointer], [rows[axis][1]])
+        f, rows = self.f, self.rows
+        advance(f, [self.pointer], [rows[axis][1]])
         if axis == 0:
             return
         counter = self.counters[axis - 1]
         f.set(counter, counter - 1)
         with f.when(binary("i32.eq", counter, i32(0))):
             f.set(counter, i32(rows[axis][0]))
-            _advance(f, [self.pointer], [-rows[axis][0] * rows[axis][1]])
+            advance(f, [self.pointer], [-rows[axis][0] * rows[axis][1]])
             self._carry(axis - 1)
 
     def tile(self, height: int) -> _TileContext:
@@ -482,24 +481,22 @@ class _Walk:
 
 
 class _TileContext:
-    def __init__(self, walk: _Walk, height: int) -> None:
+    def __init__(self, walk: RowWalk, height: int) -> None:
         self.walk = walk
         self.height = height
         self.taken: list[Local] = []
 
-    def __enter__(self) -> _TileRows:
+    def __enter__(self) -> TileRows:
         walk = self.walk
         f = walk.f
         if walk.linear:
             self.taken = [f.new(walk.pointer)]
-            stride = walk.spec.rows[0][1]
-            return _TileRows(
-                f, tuple(self.taken), tuple(4 * stride * i for i in range(self.height))
-            )
+            stride = walk.rows[0][1]
+            return TileRows(f, tuple(self.taken), tuple(4 * stride * i for i in range(self.height)))
         for _ in range(self.height):
             self.taken.append(f.new(walk.pointer))
             walk._next()
-        return _TileRows(f, tuple(self.taken), (0,) * self.height)
+        return TileRows(f, tuple(self.taken), (0,) * self.height)
 
     def __exit__(self, *_: object) -> None:
         if self.walk.linear:
@@ -507,7 +504,7 @@ class _TileContext:
         self.walk.f.release(*self.taken)
 
 
-def _advance(f: Function, pointers: Sequence[Local], elements: Sequence[int]) -> None:
+def advance(f: Function, pointers: Sequence[Local], elements: Sequence[int]) -> None:
     """Move pointers by numbers of float32 elements."""
     for pointer, count in zip(pointers, elements, strict=True):
         if count:

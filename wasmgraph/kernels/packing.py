@@ -10,6 +10,11 @@ from numpy.typing import NDArray
 from wasmgraph.kernels.contraction import LANES, column_blocks
 
 
+def packed_columns(columns: int) -> int:
+    """Columns rounded up to whole vectors."""
+    return sum(column_blocks(columns)) * LANES
+
+
 def pack_columns(weights: NDArray[Any]) -> NDArray[Any]:
     """Pack b for `Contraction`: block by block of columns, in each all k, in each the columns.
 
@@ -21,7 +26,7 @@ def pack_columns(weights: NDArray[Any]) -> NDArray[Any]:
     """
     *batch, depth, columns = weights.shape
     blocks = column_blocks(columns)
-    padded = sum(blocks) * LANES
+    padded = packed_columns(columns)
     full = np.zeros((*batch, depth, padded), np.float32)
     full[..., :columns] = weights
     parts, start = [], 0

@@ -30,6 +30,4 @@ def _with_pointers(function: Any) -> Any:
     body = tirx.SeqStmt([*declarations, body, tirx.Return(tirx.IntImm("int32", 0))])
     for key, value in (("device_id", 0), ("device_type", 1)):
         body = tirx.AttrStmt(tvm.ir.StringImm("wasm"), key, value, body)
-    return tirx.PrimFunc(
-        pointers, body, tvm.ir.PrimType("int32"), attrs=function.attrs
-    )
+    return tirx.PrimFunc(pointers, body, tvm.ir.PrimType("int32"), attrs=function.attrs)

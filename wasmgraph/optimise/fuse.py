@@ -18,9 +18,7 @@ MAX_OPERANDS = 6
 MAX_REGION = 12
 
 # Ops that compute many products per element and can apply a chain to what they computed.
-ANCHORS = frozenset(
-    ["nn.conv1d", "nn.conv2d", "nn.conv3d", "nn.conv2d_transpose", "matmul"]
-)
+ANCHORS = frozenset(["nn.conv1d", "nn.conv2d", "nn.conv3d", "nn.conv2d_transpose", "matmul"])
 
 
 @dataclass(frozen=True)
@@ -129,8 +127,7 @@ class _Grouping:
             inside.add(result)
             inner = inside - {result}
             closed = all(
-                set(self.readers.get(t, [])) <= set(region) and t not in self.outputs
-                for t in inner
+                set(self.readers.get(t, [])) <= set(region) and t not in self.outputs for t in inner
             )
             if closed:
                 return region

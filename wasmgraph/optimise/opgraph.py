@@ -74,9 +74,7 @@ class _Extraction:
     def __init__(self, module: Any, graph: RelaxGraph) -> None:
         self.main = module["main"]
         self.names = graph.weight_names
-        self.result = OpGraph(
-            functions={gv.name_hint: f for gv, f in module.functions.items()}
-        )
+        self.result = OpGraph(functions={gv.name_hint: f for gv, f in module.functions.items()})
         self.where: dict[Any, tuple[int, ...]] = {}
         self.constants: dict[int, int] = {}
 

@@ -105,9 +105,7 @@ class Builder:
             )
         )
 
-    def dense(
-        self, view: View, nodes: frozenset[int], order: Sequence[int] | None = None
-    ) -> View:
+    def dense(self, view: View, nodes: frozenset[int], order: Sequence[int] | None = None) -> View:
         """The view itself if it is dense in this order of axes (C by default), else a copy."""
         if view.is_dense(order):
             return view

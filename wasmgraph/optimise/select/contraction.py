@@ -12,14 +12,21 @@ from numpy.typing import NDArray
 from wasmgraph.kernels.chain import IDENTITY, Chain, Step
 from wasmgraph.kernels.contraction import BatchAxis, Contraction, merge_axes
 from wasmgraph.kernels.operands import RowOperand
-from wasmgraph.kernels.packing import pack_columns
+from wasmgraph.kernels.packing import pack_columns, packed_columns
 from wasmgraph.kernels.padding import PadConstant
+from wasmgraph.kernels.thin import MAX_COLUMNS, MIN_ADJACENT, ThinContraction
 from wasmgraph.optimise.fuse import Group
 from wasmgraph.optimise.opgraph import Op
 from wasmgraph.optimise.select.builder import Builder
 from wasmgraph.optimise.select.depthwise import select_depthwise
 from wasmgraph.optimise.select.elementwise import describe, emit_chain
-from wasmgraph.optimise.view import View, channel_last, element_count, merged_axes
+from wasmgraph.optimise.view import (
+    View,
+    channel_last,
+    dense_strides,
+    element_count,
+    merged_axes,
+)
 
 
 def select_anchored(builder: Builder, group: Group) -> bool:
@@ -80,7 +87,9 @@ def peel_bias(
     if other == 0 or other > len(operands):
         return None, chain, operands
     info = builder.graph.tensors[operands[other - 1]]
-    bias_or_none = _per_channel(info.constant, builder.graph.tensors[group.output].shape, channel_axis)
+    bias_or_none = _per_channel(
+        info.constant, builder.graph.tensors[group.output].shape, channel_axis
+    )
     used_again = any(other in step.args for step in chain.steps[1:])
     if bias_or_none is None or used_again:
         return None, chain, operands
@@ -111,9 +120,7 @@ def _without_first(chain: Chain, dropped: int | None) -> Chain:
         )
         return reference - shift
 
-    steps = tuple(
-        Step(s.op, tuple(map(renumber, s.args)), s.numbers) for s in chain.steps[1:]
-    )
+    steps = tuple(Step(s.op, tuple(map(renumber, s.args)), s.numbers) for s in chain.steps[1:])
     return Chain(chain.operands - (dropped is not None), steps)
 
 
@@ -126,7 +133,7 @@ def _select_convolution(builder: Builder, group: Group) -> bool:
         return False
     shape = builder.graph.tensors[anchor.outputs[0]].shape
     channels = builder.graph.tensors[anchor.inputs[0]].shape[1]
-    if len(shape) == 4 and window.groups == channels == shape[1]:
+    if len(shape) == 4 and window.groups == channels == shape[1] > 1:
         return select_depthwise(builder, group, weights)
     order = channel_last(len(shape))
     source = padded(builder, builder.view(anchor.inputs[0]), window, group.nodes)
@@ -134,17 +141,20 @@ def _select_convolution(builder: Builder, group: Group) -> bool:
     rows = [(shape[0], source.strides[0])]
     rows += [(shape[a], source.strides[a] * window.strides[a - 2]) for a in space]
     kernel = weights.shape[2:]
-    reduce = [(k, source.strides[a] * d) for a, k, d in zip(space, kernel, window.dilation, strict=True)]
+    reduce = [
+        (k, source.strides[a] * d) for a, k, d in zip(space, kernel, window.dilation, strict=True)
+    ]
     per_group = channels // window.groups
     columns = shape[1] // window.groups
     # [group, column, k in group, space...] -> [group, space..., k in group, column]
     grouped = weights.reshape(window.groups, columns, per_group, *kernel)
     grouped = np.moveaxis(grouped, (1, 2), (-1, -2))
-    packed = pack_columns(grouped.reshape(window.groups, -1, columns))
+    grouped = grouped.reshape(window.groups, -1, columns)
     out = builder.allocate(shape, order=order)
     batch = ()
     if window.groups > 1:
-        batch = (BatchAxis(window.groups, per_group, packed.shape[-1], columns),)
+        packed = packed_columns(columns) * grouped.shape[1]
+        batch = (BatchAxis(window.groups, per_group, packed, columns),)
     _emit(
         builder,
         group,
@@ -157,7 +167,7 @@ def _select_convolution(builder: Builder, group: Group) -> bool:
             channel_axis=1,
         ),
         source,
-        builder.weight(packed, builder.graph.tensors[anchor.inputs[1]].name),
+        _Weights(grouped, builder.graph.tensors[anchor.inputs[1]].name),
         out,
         anchor.kind.removeprefix("nn."),
     )
@@ -196,16 +206,29 @@ class _Product:
     channel_axis: int
 
 
+@dataclass(frozen=True)
+class _Weights:
+    """b as a constant: float32 [batch..., k, column], and its name."""
+
+    array: NDArray[Any]
+    name: str
+
+
 def _emit(
     builder: Builder,
     group: Group,
     product: _Product,
     a: View,
-    b: View,
+    b: View | _Weights,
     out: View,
     name: str,
 ) -> None:
     """The contraction with as much of the chain as its operands allow, then the rest."""
+    if isinstance(b, _Weights) and _is_thin(product):
+        _emit_thin(builder, group, product, a, b, out, name)
+        return
+    if isinstance(b, _Weights):
+        b = builder.weight(pack_columns(b.array), b.name)
     bias, chain, tensors = peel_bias(builder, group, product.channel_axis)
     views = [builder.view(tensor) for tensor in tensors]
     operands = [_row_operand(view, out, product) for view in views]
@@ -228,12 +251,52 @@ def _emit(
         name += " + bias"
     if not fits:
         builder.emit(kernel, reads, [out], group.nodes, name)
-        builder.set(
-            group.output, emit_chain(builder, chain, [out, *views], out.shape, group.nodes)
-        )
+        builder.set(group.output, emit_chain(builder, chain, [out, *views], out.shape, group.nodes))
         return
     # A weight must be adjacent along the columns, which its C order need not be.
     builder.emit(kernel, [*reads, *views], [out], group.nodes, describe(chain, name))
+    builder.set(group.output, out)
+
+
+def _is_thin(product: _Product) -> bool:
+    adjacent, stride = product.reduce[-1]
+    return (
+        product.columns <= MAX_COLUMNS
+        and not product.batch
+        and stride == 1
+        and adjacent >= MIN_ADJACENT
+    )
+
+
+def _emit_thin(
+    builder: Builder,
+    group: Group,
+    product: _Product,
+    a: View,
+    b: _Weights,
+    out: View,
+    name: str,
+) -> None:
+    """Few columns: dot products, with the chain if it reads nothing else."""
+    bias, chain, tensors = peel_bias(builder, group, product.channel_axis)
+    fused = chain if not tensors else IDENTITY
+    kernel = ThinContraction(
+        product.rows,
+        _row_stride(out, product),
+        product.reduce,
+        product.columns,
+        bias is not None,
+        fused,
+    )
+    columns = np.moveaxis(b.array.reshape(-1, product.columns), 0, 1)
+    reads = [a, builder.weight(np.ascontiguousarray(columns, np.float32), b.name)]
+    if bias is not None:
+        reads.append(builder.weight(bias))
+        name += " + bias"
+    builder.emit(kernel, reads, [out], group.nodes, describe(fused, name))
+    if tensors:
+        views = [out, *(builder.view(tensor) for tensor in tensors)]
+        out = emit_chain(builder, chain, views, out.shape, group.nodes)
     builder.set(group.output, out)
 
 
@@ -243,9 +306,7 @@ def _row_stride(out: View, product: _Product) -> int:
     return strides[-1] if len(shape) == 1 else 0
 
 
-def _row_axes(
-    view: View, product: _Product
-) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
+def _row_axes(view: View, product: _Product) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
     """The axes of a view (broadcast to the output) that count rows, merged."""
     batch = len(product.batch) if product.channel_axis != 1 else 0
     axes = [a for a in range(batch, len(view.shape)) if a != product.channel_axis]
@@ -281,18 +342,21 @@ def _select_matmul(builder: Builder, group: Group) -> bool:
     lead = shape[:-2]
     wide_a = a.broadcast((*lead, *a.shape[-2:]))
     if constant is not None and element_count(constant.shape[:-2]) == 1:
-        packed = pack_columns(constant.reshape(depth, columns))
-        weight = builder.weight(packed, builder.graph.tensors[anchor.inputs[1]].name)
+        name = builder.graph.tensors[anchor.inputs[1]].name
+        weight = _Weights(constant.reshape(depth, columns), name)
         rows = [*zip(lead, wide_a.strides[:-2], strict=True), (shape[-2], wide_a.strides[-2])]
-        product = _Product((), merge_axes(rows), ((depth, wide_a.strides[-1]),), columns, 0, len(shape) - 1)
+        product = _Product(
+            (), merge_axes(rows), ((depth, wide_a.strides[-1]),), columns, 0, len(shape) - 1
+        )
         if len(_row_axes(out, product)[0]) != 1:
             out = builder.allocate(shape)
         _emit(builder, group, product, wide_a, weight, out, "matmul")
         return True
+    weights_or_view: View | _Weights = b
     if constant is not None:
-        packed = pack_columns(constant)
-        b = builder.weight(packed, builder.graph.tensors[anchor.inputs[1]].name)
-        b_batch, b_row = b.strides[:-1], 0
+        weights_or_view = _Weights(constant, builder.graph.tensors[anchor.inputs[1]].name)
+        size = packed_columns(columns) * depth
+        b_batch, b_row = tuple(size * s for s in dense_strides(constant.shape[:-2])), 0
     else:
         if columns > 1 and b.strides[-1] != 1:
             b = builder.dense(b, group.nodes)
@@ -300,6 +364,7 @@ def _select_matmul(builder: Builder, group: Group) -> bool:
         if b_row == 0:
             b = builder.dense(b, group.nodes)
             b_batch, b_row = b.strides[:-2], b.strides[-2]
+        weights_or_view = b
     missing = len(lead) - len(b_batch)
     old = (1,) * missing + tuple(builder.graph.tensors[anchor.inputs[1]].shape[:-2])
     steps = (0,) * missing + tuple(b_batch)
@@ -315,7 +380,7 @@ def _select_matmul(builder: Builder, group: Group) -> bool:
         b_row,
         len(shape) - 1,
     )
-    _emit(builder, group, product, wide_a, b, out, "matmul")
+    _emit(builder, group, product, wide_a, weights_or_view, out, "matmul")
     return True
 
 

@@ -69,5 +69,3 @@ def _legalised(op: Op) -> Any | None:
         return None
     function = module[calls[0].args[0]]
     return function if isinstance(function, tirx.PrimFunc) else None
-
-

@@ -120,5 +120,3 @@ def pad(builder: Builder, op: Op) -> bool:
     builder.emit(kernel, [view], [out], op.nodes, "pad")
     builder.set(op.outputs[0], out)
     return True
-
-

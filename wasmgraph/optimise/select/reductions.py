@@ -93,7 +93,9 @@ def reduce(builder: Builder, op: Op) -> bool:
     out = builder.allocate(kept_shape, order=order)
     nest = _nest(view, out, reduced)
     if nest is None:
-        view = builder.dense(view, op.nodes, [a for a in order if a not in reduced] + sorted(reduced))
+        view = builder.dense(
+            view, op.nodes, [a for a in order if a not in reduced] + sorted(reduced)
+        )
         nest = _nest(view, out, reduced)
         assert nest is not None
     kernel = Reduction(
@@ -148,7 +150,10 @@ def layer_norm(builder: Builder, op: Op) -> bool:
         length *= extent
     view = builder.view(op.inputs[0])
     wanted = dense_strides(shape)[first:]
-    if any(n > 1 and s != w for n, s, w in zip(shape[first:], view.strides[first:], wanted, strict=True)):
+    if any(
+        n > 1 and s != w
+        for n, s, w in zip(shape[first:], view.strides[first:], wanted, strict=True)
+    ):
         view = builder.dense(view, op.nodes)
     out = builder.allocate(shape)
     outer, (source, target) = merged_axes(shape[:first], view.strides[:first], out.strides[:first])
