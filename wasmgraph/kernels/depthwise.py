@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wasmgraph.assembler.function import (
+    I32,
     V128,
     Expr,
     Function,
@@ -21,26 +22,35 @@ from wasmgraph.assembler.function import (
     i32,
     load,
     load_lanes,
+    unary,
 )
 from wasmgraph.kernels.chain import IDENTITY, Chain, emit_chain
 from wasmgraph.kernels.operands import PixelOperand, load_operand
 from wasmgraph.kernels.windows import (
     LANES,
     Axis,
-    Images,
-    RowBounds,
-    Run,
-    Tile,
+    KernelRows,
+    Place,
     advance,
     each_channel_block,
+    plan_tiles,
     sweep,
 )
 
 _UNROLLED_TAPS = 9
 """A kernel row of more taps is a loop."""
 
+_MOST_TILES = 6
+"""With more distinct tiles in a row, those at the borders share code that is not unrolled."""
+
 _SUMS = 4
-"""Accumulators per tile."""
+"""Accumulators per tile, where the row is long enough; few pixels take more channels at once."""
+
+_REGISTERS = 15
+"""Vectors that may be live: accumulators, weights, inputs."""
+
+_TILE_COST = (0.0, 1.6, 2.6, 3.4, 4.0, 5.1)
+"""Time of a tile by outputs, relative to an output of the widest."""
 
 
 @dataclass(frozen=True)
@@ -142,121 +152,161 @@ class _Assembly:
         self.out = others[-1]
         self.operands = others[:-1]
         rows = (spec.in_h, spec.out_h, spec.kernel_h, spec.stride_h, spec.dilation_h, spec.pad_top)
-        cols = (spec.in_w, spec.out_w, spec.kernel_w, spec.stride_w, spec.dilation_w, spec.pad_left)
-        self.images = Images(
-            spec.batch, Axis(*rows), Axis(*cols), (spec.in_batch, spec.in_row, spec.in_col)
+        self.columns = Axis(
+            spec.in_w, spec.out_w, spec.kernel_w, spec.stride_w, spec.dilation_w, spec.pad_left
+        )
+        most = _MOST_TILES if spec.kernel_w <= _UNROLLED_TAPS else 0
+        self.tiles = plan_tiles(self.columns, self._width(), most)
+        self.rows = KernelRows(
+            self.f,
+            Axis(*rows),
+            4 * spec.in_row,
+            self.weights,
+            4 * spec.kernel_w * spec.padded_channels,
+            self.tiles,
         )
 
     def run(self) -> Function:
         spec, f = self.spec, self.f
         self.zero = f.new(binary("i32.and", self.out, i32(1)))
-        self.first_weight, self.weights_end = f.locals(self.out.type, 2)
         moving = [(self.out, (spec.out_batch, spec.out_row, spec.out_col))]
         for pointer, operand in zip(self.operands, spec.operands, strict=True):
             moving.append((pointer, (operand.batch, operand.row, operand.col)))
-        runs = self.images.columns.runs()
-        sweep(f, self.images, self.source, moving, runs, self._width, self._begin_row, self._tile)
+        sweep(
+            f,
+            spec.batch,
+            self.rows,
+            self.columns,
+            self.source,
+            (spec.in_batch, spec.in_col),
+            moving,
+            self.tiles,
+            lambda: None,
+            self._tile,
+        )
         return f
 
-    def _width(self, run: Run) -> int:
-        return min(_SUMS, run.count)
+    def _width(self) -> int:
+        """Outputs per tile: the cheapest cut of a row."""
+        outputs = self.spec.out_w
 
-    def _begin_row(self, rows: RowBounds) -> None:
-        """Where the row's weights begin and end."""
-        f = self.f
-        row_bytes = 4 * self.spec.kernel_w * self.spec.padded_channels
-        f.set(self.first_weight, self.weights + rows.first * row_bytes)
-        f.set(self.weights_end, self.first_weight + rows.count * row_bytes)
+        def cost(width: int) -> float:
+            whole, rest = divmod(outputs, width)
+            return whole * _TILE_COST[width] + _TILE_COST[rest]
 
-    def _tile(self, tile: Tile) -> None:
-        vectors = max(1, _SUMS // tile.pixels)
-        vectors = min(vectors, self.spec.padded_channels // LANES)
+        return min(range(1, len(_TILE_COST)), key=cost)
+
+    def _tile(self, place: Place) -> None:
+        spec = self.spec
+        vectors = max(1, _SUMS // len(place.tile.pixels))
+        vectors = min(vectors, spec.padded_channels // LANES)
 
         def block(offset: Expr, lanes: tuple[int, ...]) -> None:
-            self._block(tile, offset, lanes)
+            self._block(place, offset, lanes)
 
-        may_overlap = not self.spec.operands
-        each_channel_block(self.f, self.spec.channels, vectors, may_overlap, block)
+        each_channel_block(self.f, spec.channels, vectors, not spec.operands, block)
 
-    def _block(self, tile: Tile, offset: Expr, lanes: tuple[int, ...]) -> None:
+    def _block(self, place: Place, offset: Expr, lanes: tuple[int, ...]) -> None:
         """A tile's outputs of a few vectors of channels."""
-        f, vectors = self.f, len(lanes)
-        with f.scratch(V128, tile.pixels * vectors) as sums:
+        f, pixels, vectors = self.f, place.tile.pixels, len(lanes)
+        with f.scratch(V128, len(pixels) * vectors) as sums:
             for v in range(vectors):
                 first: Expr = f32x4(0.0)
                 if self.bias is not None:
                     first = load_lanes(self.bias + offset, 16 * v, lanes[v])
                 f.set(sums[v], first)
-                for p in range(1, tile.pixels):
+                for p in range(1, len(pixels)):
                     f.set(sums[p * vectors + v], sums[v])
-            if tile.run.first < tile.run.end:
-                if tile.rows.may_be_empty:
-                    with f.when(tile.rows.count):
-                        self._rows(tile, offset, lanes, sums)
-                else:
-                    self._rows(tile, offset, lanes, sums)
+
+            def row(source: Local, weights: Local, skipped: int) -> None:
+                self._row(place, source, weights, skipped, lanes, sums)
+
+            self.rows.each(place.tile, place.column + offset, offset, self.zero, row)
+            channel_strides = [1, *(operand.channel for operand in self.spec.operands)]
             pointers = [
-                f.new(self._at(pointer, offset, channel))
-                for pointer, channel in zip(tile.pointers, self._channel_strides(), strict=True)
+                f.new(pointer + offset if channel else pointer)
+                for pointer, channel in zip(place.pointers, channel_strides, strict=True)
             ]
-            for p in range(tile.pixels):
+            for p in range(len(pixels)):
                 for v in range(vectors):
                     self._store(p, v, lanes[v], pointers, sums[p * vectors + v])
             f.release(*pointers)
 
-    def _channel_strides(self) -> list[int]:
-        return [1, *(operand.channel for operand in self.spec.operands)]
-
-    def _at(self, pointer: Local, offset: Expr, channel: int) -> Expr:
-        return pointer + offset if channel else pointer
-
-    def _rows(self, tile: Tile, offset: Expr, lanes: tuple[int, ...], sums: list[Local]) -> None:
-        """Add the products of all kernel rows inside the image; there is at least one."""
-        spec, f = self.spec, self.f
-        skipped = 4 * tile.run.first * spec.padded_channels
-        source = f.new(tile.source + offset)
-        weights = f.new(self.first_weight + skipped + offset)
-        end = f.new(self.weights_end + skipped + offset)
-        taps = tile.run.end - tile.run.first
-        with f.repeat_until(weights, 4 * spec.kernel_w * spec.padded_channels, end):
-            if taps <= _UNROLLED_TAPS:
-                self._taps(taps, tile.pixels, source, weights, lanes, sums)
-                advance(f, source, spec.dilation_h * spec.in_row)
-            else:
-                tap_source, tap_weights = f.new(source), f.new(weights)
-                with f.repeat(taps):
-                    self._taps(1, tile.pixels, tap_source, tap_weights, lanes, sums)
-                    advance(f, tap_source, spec.dilation_w * spec.in_col)
-                    advance(f, tap_weights, spec.padded_channels)
-                f.release(tap_source, tap_weights)
-                advance(f, source, spec.dilation_h * spec.in_row)
-        f.release(source, weights, end)
-
-    def _taps(
+    def _row(
         self,
-        taps: int,
-        pixels: int,
+        place: Place,
         source: Local,
         weights: Local,
+        skipped: int,
         lanes: tuple[int, ...],
         sums: list[Local],
     ) -> None:
-        """Add the products of neighbouring taps of a kernel row; each column is read once."""
-        spec, f = self.spec, self.f
-        uses: dict[int, list[tuple[int, int]]] = {}
-        for p in range(pixels):
-            for j in range(taps):
-                uses.setdefault(p * spec.stride_w + j * spec.dilation_w, []).append((p, j))
-        with f.scratch(V128, 1 + taps) as (value, *filters):
+        """Add the products of one kernel row; its weights are `skipped` bytes after `weights`."""
+        spec, f, pixels = self.spec, self.f, place.tile.pixels
+        if place.taps is None and spec.kernel_w <= _UNROLLED_TAPS:
+            uses: dict[int, list[tuple[int, int]]] = {}
+            for p, pixel in enumerate(pixels):
+                for j in range(pixel.first, pixel.end):
+                    column = pixel.offset + (j - pixel.first) * spec.dilation_w
+                    uses.setdefault(column, []).append((p, j))
+            self._products(uses, source, weights, skipped, lanes, sums)
+            return
+        uses = {pixel.offset: [(p, 0)] for p, pixel in enumerate(pixels)}
+        tap_source, tap_weights, left = f.new(source), f.new(weights + skipped), f.local(I32)
+        with f.block() as end:
+            if place.taps is None:
+                f.set(left, i32(spec.kernel_w))
+            else:
+                f.set(left, place.taps.count)
+                f.leave_if(end, unary("i32.eqz", left))
+                f.set(tap_weights, tap_weights + place.taps.first * (4 * spec.padded_channels))
+            with f.repeat_until(left, -1, i32(0)):
+                self._products(uses, tap_source, tap_weights, 0, lanes, sums)
+                advance(f, tap_source, spec.dilation_w * spec.in_col)
+                advance(f, tap_weights, spec.padded_channels)
+        f.release(tap_source, tap_weights, left)
+
+    def _products(
+        self,
+        uses: dict[int, list[tuple[int, int]]],
+        source: Local,
+        weights: Local,
+        skipped: int,
+        lanes: tuple[int, ...],
+        sums: list[Local],
+    ) -> None:
+        """Read every input column once and add its products.
+
+        Args:
+            uses: By input column, counted from `source`: the pixels of the tile and their taps.
+        """
+        spec, f, vectors = self.spec, self.f, len(lanes)
+        taps = sorted({j for pairs in uses.values() for _, j in pairs})
+        room = max(1, _REGISTERS - len(sums) - len(taps))
+        order = sorted(uses)
+        groups = [order[start : start + room] for start in range(0, len(order), room)]
+        with (
+            f.scratch(V128, len(taps)) as filters,
+            f.scratch(V128, min(room, len(order))) as values,
+            f.block() as end,
+        ):
             for v, count in enumerate(lanes):
-                for j in range(taps):
-                    f.set(filters[j], load(weights, 4 * (j * spec.padded_channels + v * LANES)))
-                for column in sorted(uses):
-                    address = 4 * (column * spec.in_col + v * LANES)
-                    f.set(value, load_lanes(source, address, count))
-                    for p, j in uses[column]:
-                        total = sums[p * len(lanes) + v]
-                        f.set(total, total + value * filters[j])
+                for j, weight in zip(taps, filters, strict=True):
+                    place = skipped + 4 * (j * spec.padded_channels + v * LANES)
+                    f.set(weight, load(weights, place))
+                for group in groups:
+                    products: dict[int, Expr] = {}
+                    for column, value in zip(group, values, strict=False):
+                        place = 4 * (column * spec.in_col + v * LANES)
+                        f.set(value, load_lanes(source, place, count))
+                        for p, j in uses[column]:
+                            product = value * filters[taps.index(j)]
+                            products[p] = products[p] + product if p in products else product
+                    # One addition to the sum per kernel row: its latency is what adds up.
+                    for p, total in products.items():
+                        f.set(sums[p * vectors + v], sums[p * vectors + v] + total)
+                    if group is not groups[-1] or v + 1 < vectors:
+                        f.leave_if(end, self.zero)
 
     def _store(self, p: int, v: int, lanes: int, pointers: list[Local], total: Local) -> None:
         spec, f = self.spec, self.f

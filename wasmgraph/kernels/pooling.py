@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from wasmgraph.assembler.function import (
+    I32,
     V128,
     Expr,
     Function,
@@ -22,20 +23,28 @@ from wasmgraph.assembler.function import (
 from wasmgraph.kernels.windows import (
     LANES,
     Axis,
-    Images,
-    RowBounds,
-    Run,
-    Tile,
+    Bounds,
+    KernelRows,
+    Pixel,
+    Place,
     advance,
     each_channel_block,
+    plan_tiles,
     sweep,
 )
 
 _UNROLLED_TAPS = 9
 """A window row of more taps is a loop."""
 
-_RESULTS = 4
-"""Accumulators per tile."""
+_MOST_TILES = 6
+"""With more distinct tiles in a row, those at the borders share code that is not unrolled."""
+
+_PIXELS = 4
+_VECTORS = 4
+"""Outputs and vectors of channels per tile, at most."""
+
+_REGISTERS = 12
+"""Accumulators per tile, at most."""
 
 
 @dataclass(frozen=True)
@@ -105,96 +114,163 @@ class _Assembly:
             spec.pad_left,
             spec.pad_right,
         )
-        strides = (spec.in_batch, spec.in_row, spec.in_col)
-        self.images = Images(spec.batch, rows, columns, strides)
+        self.columns = columns
+        most = _MOST_TILES if spec.kernel_w <= _UNROLLED_TAPS else 0
+        self.tiles = plan_tiles(columns, self._width(), most)
+        self.rows = KernelRows(self.f, rows, 4 * spec.in_row, None, 0, self.tiles)
         self.counts_padding = spec.op == "average" and spec.count_include_pad
+
+    def _width(self) -> int:
+        """Outputs per tile: as many as share columns and whose columns fit the registers."""
+        spec = self.spec
+        reach = (spec.kernel_w - 1) * spec.dilation_w + 1
+        if spec.kernel_w == 1 or reach <= spec.stride_w:
+            return 1
+        fitting = (_REGISTERS - reach) // spec.stride_w + 1
+        return max(1, min(_PIXELS, fitting, spec.out_w))
 
     def run(self) -> Function:
         spec, f = self.spec, self.f
+        self.zero = f.new(binary("i32.and", self.out, i32(1)))
         self.rows_counted = f.local(V128)
-        runs = self.images.columns.runs(self.counts_padding)
-        moving = [(self.out, (spec.out_batch, spec.out_row, spec.out_col))]
-        sweep(f, self.images, self.source, moving, runs, self._width, self._begin_row, self._tile)
+        sweep(
+            f,
+            spec.batch,
+            self.rows,
+            self.columns,
+            self.source,
+            (spec.in_batch, spec.in_col),
+            [(self.out, (spec.out_batch, spec.out_row, spec.out_col))],
+            self.tiles,
+            self._begin_row,
+            self._tile,
+        )
         return f
 
-    def _width(self, run: Run) -> int:
-        return min(_RESULTS, run.count)
-
-    def _begin_row(self, rows: RowBounds) -> None:
+    def _begin_row(self) -> None:
         if self.spec.op == "average":
-            count = rows.padded_count() if self.counts_padding else rows.count
-            as_lanes = unary("i32x4.splat", count)
-            self.f.set(self.rows_counted, unary("f32x4.convert_i32x4_s", as_lanes))
+            self._set_count(self.rows_counted, self.rows.bounds)
 
-    def _tile(self, tile: Tile) -> None:
+    def _set_count(self, target: Local, bounds: Bounds) -> None:
+        """target = what an average divides by along one axis, in all lanes."""
+        f = self.f
+        count = bounds.count
+        if self.counts_padding:
+            count = f.local(I32)
+            bounds.set_padded_count(count)
+            f.release(count)
+        f.set(target, unary("f32x4.convert_i32x4_s", unary("i32x4.splat", count)))
+
+    def _tile(self, place: Place) -> None:
         f, channels = self.f, self.spec.channels
-        vectors = min(max(1, _RESULTS // tile.pixels), -(-channels // LANES))
-        with f.scratch(V128, 1) as (scale,):
-            if self.spec.op == "average":
-                count = self.rows_counted * f32x4(tile.run.counted)
-                f.set(scale, binary("f32x4.div", f32x4(1.0), count))
+        per_vector = max(1, len(self._columns(place)))
+        vectors = min(max(1, _REGISTERS // per_vector), _VECTORS, -(-channels // LANES))
+        scales = self._scales(place) if self.spec.op == "average" else []
 
-            def block(offset: Expr, lanes: tuple[int, ...]) -> None:
-                self._block(tile, offset, lanes, scale)
+        def block(offset: Expr, lanes: tuple[int, ...]) -> None:
+            self._block(place, offset, lanes, scales)
 
-            each_channel_block(f, channels, vectors, True, block)
+        each_channel_block(f, channels, vectors, True, block)
+        f.release(*set(scales))
 
-    def _block(self, tile: Tile, offset: Expr, lanes: tuple[int, ...], scale: Local) -> None:
-        """A tile's outputs of a few vectors of channels."""
-        spec, f = self.spec, self.f
-        with f.scratch(V128, tile.pixels * len(lanes)) as results:
-            for result in results:
-                f.set(result, f32x4(0.0 if spec.op == "average" else float("-inf")))
-            if tile.run.first < tile.run.end:
-                if tile.rows.may_be_empty:
-                    with f.when(tile.rows.count):
-                        self._rows(tile, offset, lanes, results)
+    def _columns(self, place: Place) -> list[int]:
+        """The input columns that have an accumulator, counted from the tile's base."""
+        if self._loops_over_taps(place):
+            return [pixel.offset for pixel in place.tile.pixels]
+        return sorted({c for pixel in place.tile.pixels for c in self._reads(pixel)})
+
+    def _loops_over_taps(self, place: Place) -> bool:
+        return place.taps is not None or self.spec.kernel_w > _UNROLLED_TAPS
+
+    def _reads(self, pixel: Pixel) -> list[int]:
+        return [pixel.offset + j * self.spec.dilation_w for j in range(pixel.end - pixel.first)]
+
+    def _scales(self, place: Place) -> list[Local]:
+        """The reciprocal of the number of taps, per pixel."""
+        f = self.f
+        scales: list[Local] = []
+        by_count: dict[int, Local] = {}
+        for pixel in place.tile.pixels:
+            counted = pixel.padded_taps if self.counts_padding else pixel.end - pixel.first
+            if counted not in by_count:
+                scale = by_count[counted] = f.local(V128)
+                if place.taps is None:
+                    f.set(scale, f32x4(counted))
                 else:
-                    self._rows(tile, offset, lanes, results)
-            out = f.new(tile.pointers[0] + offset)
-            for p in range(tile.pixels):
-                for v, count in enumerate(lanes):
-                    result = results[p * len(lanes) + v]
-                    if spec.op == "average":
-                        f.set(result, result * scale)
-                    f.store_lanes(out, result, 4 * (p * spec.out_col + v * LANES), count)
-            f.release(out)
+                    self._set_count(scale, place.taps)
+                f.set(scale, binary("f32x4.div", f32x4(1.0), scale * self.rows_counted))
+            scales.append(by_count[counted])
+        return scales
 
-    def _rows(self, tile: Tile, offset: Expr, lanes: tuple[int, ...], results: list[Local]) -> None:
-        """Take in all window rows inside the image; there is at least one."""
-        spec, f = self.spec, self.f
-        source = f.new(tile.source + offset)
-        left = f.new(tile.rows.count)
-        taps = tile.run.end - tile.run.first
-        with f.repeat_until(left, -1, i32(0)):
-            if taps <= _UNROLLED_TAPS:
-                self._taps(taps, tile.pixels, source, lanes, results)
-            else:
-                tap = f.new(source)
-                with f.repeat(taps):
-                    self._taps(1, tile.pixels, tap, lanes, results)
-                    advance(f, tap, spec.dilation_w * spec.in_col)
-                f.release(tap)
-            advance(f, source, spec.dilation_h * spec.in_row)
-        f.release(source, left)
-
-    def _taps(
-        self, taps: int, pixels: int, source: Local, lanes: tuple[int, ...], results: list[Local]
+    def _block(
+        self, place: Place, offset: Expr, lanes: tuple[int, ...], scales: list[Local]
     ) -> None:
-        """Take in neighbouring taps of a window row; each column is read once."""
+        """A tile's outputs of a few vectors of channels.
+
+        Every input column has an accumulator: down the rows first, then across the columns.
+        """
         spec, f = self.spec, self.f
-        uses: dict[int, list[int]] = {}
-        for p in range(pixels):
-            for j in range(taps):
-                uses.setdefault(p * spec.stride_w + j * spec.dilation_w, []).append(p)
-        with f.scratch(V128, 1) as (value,):
-            for column in sorted(uses):
+        columns = self._columns(place)
+        neutral = f32x4(0.0 if spec.op == "average" else float("-inf"))
+        with f.scratch(V128, max(1, len(columns) * len(lanes))) as held:
+            by_column = {c: held[i * len(lanes) :] for i, c in enumerate(columns)}
+            for accumulator in held:
+                f.set(accumulator, neutral)
+
+            def row(source: Local, _: Local, __: int) -> None:
+                self._row(place, source, lanes, by_column)
+
+            self.rows.each(place.tile, place.column + offset, i32(0), self.zero, row)
+            out, total = f.new(place.pointers[0] + offset), f.local(V128)
+            for p, pixel in enumerate(place.tile.pixels):
+                reads = [pixel.offset] if self._loops_over_taps(place) else self._reads(pixel)
                 for v, count in enumerate(lanes):
-                    f.set(value, load_lanes(source, 4 * (column * spec.in_col + v * LANES), count))
-                    for p in uses[column]:
-                        result = results[p * len(lanes) + v]
-                        if spec.op == "average":
-                            f.set(result, result + value)
-                        else:
-                            # pmax(a, b) is a unless a < b, so a NaN of the input is never taken.
-                            f.set(result, binary("f32x4.pmax", result, value))
+                    result: Expr = neutral
+                    for i, column in enumerate(reads):
+                        value = by_column[column][v]
+                        result = self._combine(result, value) if i else value
+                    if spec.op == "average":
+                        result = result * scales[p]
+                    f.set(total, result)
+                    f.store_lanes(out, total, 4 * (p * spec.out_col + v * LANES), count)
+            f.release(out, total)
+
+    def _combine(self, result: Expr, value: Expr) -> Expr:
+        if self.spec.op == "average":
+            return result + value
+        # pmax(a, b) is a unless a < b: with a from -inf on, a NaN is never taken as b.
+        return binary("f32x4.pmax", result, value)
+
+    def _row(
+        self,
+        place: Place,
+        source: Local,
+        lanes: tuple[int, ...],
+        by_column: dict[int, list[Local]],
+    ) -> None:
+        """Take in one window row."""
+        spec, f = self.spec, self.f
+        if not self._loops_over_taps(place):
+            self._take(source, lanes, by_column)
+            return
+        tap, left = f.new(source), f.local(I32)
+        with f.block() as end:
+            if place.taps is None:
+                f.set(left, i32(spec.kernel_w))
+            else:
+                f.set(left, place.taps.count)
+                f.leave_if(end, unary("i32.eqz", left))
+            with f.repeat_until(left, -1, i32(0)):
+                self._take(tap, lanes, by_column)
+                advance(f, tap, spec.dilation_w * spec.in_col)
+        f.release(tap, left)
+
+    def _take(
+        self, source: Local, lanes: tuple[int, ...], by_column: dict[int, list[Local]]
+    ) -> None:
+        """Take in one element of every column."""
+        for column, results in by_column.items():
+            for v, count in enumerate(lanes):
+                place = 4 * (column * self.spec.in_col + v * LANES)
+                value = load_lanes(source, place, count)
+                self.f.set(results[v], self._combine(results[v], value))

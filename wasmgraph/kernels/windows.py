@@ -1,17 +1,24 @@
-"""What sliding windows share: which taps lie inside the image, blocks of channels, the loops.
+"""What sliding windows share: which taps lie inside the image, tiles of outputs, the loops.
 
-No padded copy is made: taps outside the image are never read. Rows have bounds computed at run
-time; columns are cut into runs of outputs that have the same taps, each with code of its own.
+No padded copy is made: taps outside the image are never read. An output row's kernel rows are known
+at run time. An output's kernel columns are known at compile time: a tile is a few neighbouring
+outputs, and the one at the border has code of its own, in which some taps are missing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wasmgraph.assembler.function import I32, Expr, Function, Local, binary, i32, select
 
 LANES = 4
+
+_UNROLLED_ROWS = 3
+"""Up to so many kernel rows are unrolled, each behind a branch; more are a loop."""
+
+_UNROLLED_TILES = 2
+"""In a row of more distinct tiles, kernel rows are unrolled in the most frequent one only."""
 
 
 @dataclass(frozen=True)
@@ -36,102 +43,153 @@ class Axis:
     before: int
     after: int = 0
 
+    def start(self, position: int) -> int:
+        """Where tap 0 of an output lies."""
+        return position * self.stride - self.before
+
     def taps(self, position: int) -> tuple[int, int]:
         """The first tap inside the image and the one after the last, for one output."""
-        start = position * self.stride - self.before
+        start = self.start(position)
         first = -(min(start, 0) // self.dilation)
         end = min(self.kernel, -(-max(self.size - start, 0) // self.dilation))
         return (first, end) if first < end else (0, 0)
 
     def padded_taps(self, position: int) -> int:
         """How many taps of an output lie inside the image with its padding."""
-        start = position * self.stride - self.before
+        start = self.start(position)
         return min(self.kernel, -(-max(self.size + self.after - start, 0) // self.dilation))
-
-    def runs(self, count_padding: bool = False) -> list[Run]:
-        """The outputs, cut where the taps inside the image change.
-
-        Args:
-            count_padding: Whether to cut where `padded_taps` changes, too.
-        """
-        found: list[Run] = []
-        for position in range(self.outputs):
-            first, end = self.taps(position)
-            counted = self.padded_taps(position) if count_padding else end - first
-            if found and (first, end, counted) == (
-                found[-1].first,
-                found[-1].end,
-                found[-1].counted,
-            ):
-                found[-1] = Run(found[-1].start, found[-1].count + 1, first, end, counted)
-            else:
-                found.append(Run(position, 1, first, end, counted))
-        return found
 
 
 @dataclass(frozen=True)
-class Run:
-    """Neighbouring outputs with the same taps.
+class Pixel:
+    """One output of a tile.
 
     Attributes:
-        start: The first output.
-        count: How many.
         first: The first tap inside the image.
         end: The tap after the last one inside.
-        counted: What an average divides by, along this axis.
+        offset: Where the first tap lies, in columns from the tile's base.
+        padded_taps: How many taps lie inside the image with its padding.
     """
 
-    start: int
-    count: int
     first: int
     end: int
-    counted: int
+    offset: int
+    padded_taps: int
 
 
-class RowBounds:
-    """The taps of an output row that lie inside the image, computed at run time.
+@dataclass(frozen=True)
+class Tile:
+    """Neighbouring outputs of a row that are computed together, and how often that repeats.
 
     Attributes:
-        first: The first tap.
-        count: How many; 0 where `may_be_empty`.
-        top: Row of the image where tap 0 is; may be negative.
+        base: The leftmost input column that the first repetition reads.
+        pixels: The outputs.
+        repeats: How many tiles in a row have the same taps.
+        unrolls_rows: Whether kernel rows that are few are unrolled; else they are a loop.
+        is_generic: Whether the code finds the taps at run time; it has one output then, and base
+            and pixels are those of the first.
     """
 
-    def __init__(self, f: Function, axis: Axis) -> None:
+    base: int
+    pixels: tuple[Pixel, ...]
+    repeats: int
+    unrolls_rows: bool = True
+    is_generic: bool = False
+
+
+def plan_tiles(axis: Axis, width: int, most_border_tiles: int) -> list[Tile]:
+    """Cut an axis into tiles.
+
+    Args:
+        width: Outputs per tile; some tiles may have fewer.
+        most_border_tiles: Where there would be more distinct tiles, outputs at a border find their
+            taps at run time instead.
+    """
+    tiles = _tiled(axis, 0, axis.outputs, width)
+    if len(tiles) > most_border_tiles:
+        full = [y for y in range(axis.outputs) if axis.taps(y) == (0, axis.kernel)]
+        first, end = (full[0], full[-1] + 1) if full else (axis.outputs, axis.outputs)
+        tiles = _generic(axis, 0, first)
+        tiles += _tiled(axis, first, end, width)
+        tiles += _generic(axis, end, axis.outputs)
+    if len(tiles) <= _UNROLLED_TILES:
+        return tiles
+    frequent = max(tiles, key=lambda tile: tile.repeats * len(tile.pixels))
+    return [replace(tile, unrolls_rows=tile is frequent) for tile in tiles]
+
+
+def _generic(axis: Axis, first: int, end: int) -> list[Tile]:
+    if first == end:
+        return []
+    return [replace(_tile(axis, first, 1), repeats=end - first, is_generic=True)]
+
+
+def _tiled(axis: Axis, first: int, end: int, width: int) -> list[Tile]:
+    found: list[Tile] = []
+    for position in range(first, end, width):
+        tile = _tile(axis, position, min(width, end - position))
+        if found and found[-1].pixels == tile.pixels:
+            found[-1] = replace(found[-1], repeats=found[-1].repeats + 1)
+        else:
+            found.append(tile)
+    return found
+
+
+def _tile(axis: Axis, position: int, width: int) -> Tile:
+    bounds = [axis.taps(position + p) for p in range(width)]
+    columns = [
+        axis.start(position + p) + first * axis.dilation for p, (first, _) in enumerate(bounds)
+    ]
+    base = min([c for c, (first, end) in zip(columns, bounds, strict=True) if first < end] or [0])
+    pixels = [
+        Pixel(first, end, column - base if first < end else 0, axis.padded_taps(position + p))
+        for p, ((first, end), column) in enumerate(zip(bounds, columns, strict=True))
+    ]
+    return Tile(base, tuple(pixels), 1)
+
+
+class Bounds:
+    """The taps of an output that lie inside the image, along one axis, computed at run time.
+
+    Attributes:
+        start: Where tap 0 lies; may be negative.
+        first: The first tap.
+        count: How many; 0 where `may_be_empty`.
+    """
+
+    def __init__(self, f: Function, axis: Axis, position: int = 0) -> None:
         self.f = f
         self.axis = axis
-        self.top = f.new(i32(-axis.before))
+        self.start = f.new(i32(axis.start(position)))
         self.first, self.count = f.locals(I32, 2)
-        bounds = [axis.taps(y) for y in range(axis.outputs)]
-        self.may_be_empty = any(first == end for first, end in bounds)
-        self.is_constant = len(set(bounds)) == 1
+        self.may_be_empty = any(axis.taps(y) == (0, 0) for y in range(axis.outputs))
 
     def update(self) -> None:
-        """Set `first` and `count` for the current row."""
+        """Set `first` and `count` for the current output."""
         f, axis = self.f, self.axis
-        f.set(self.first, _divided_up(_at_least_zero(i32(0) - self.top), axis.dilation))
-        f.set(self.count, self._end(0) - self.first)
+        f.set(self.first, _divided_up(_at_least_zero(i32(0) - self.start), axis.dilation))
+        f.set(self.count, self._end(0))
+        f.set(self.count, self.count - self.first)
         if self.may_be_empty:
             f.set(self.count, _at_least_zero(self.count))
 
-    def padded_count(self) -> Expr:
-        """How many taps lie inside the image with its padding."""
-        return self._end(self.axis.after)
+    def set_padded_count(self, target: Local) -> None:
+        """target = how many taps lie inside the image with its padding."""
+        self.f.set(target, self._end(self.axis.after))
 
     def _end(self, after: int) -> Expr:
         axis = self.axis
-        with self.f.scratch(I32, 1) as (end,):
-            inside = _at_least_zero(i32(axis.size + after) - self.top)
-            self.f.set(end, _divided_up(inside, axis.dilation))
-            return select(binary("i32.lt_s", end, i32(axis.kernel)), end, i32(axis.kernel))
+        inside = _at_least_zero(i32(axis.size + after) - self.start)
+        end = _divided_up(inside, axis.dilation)
+        return select(binary("i32.lt_s", end, i32(axis.kernel)), end, i32(axis.kernel))
 
     def next(self) -> None:
-        """Go to the next output row."""
-        self.f.set(self.top, self.top + self.axis.stride)
+        """Go to the next output."""
+        self.f.set(self.start, self.start + self.axis.stride)
 
     def close(self) -> None:
         """Release the locals."""
-        self.f.release(self.top, self.first, self.count)
+        self.f.release(self.start, self.first, self.count)
 
 
 def _at_least_zero(value: Expr) -> Expr:
@@ -140,6 +198,219 @@ def _at_least_zero(value: Expr) -> Expr:
 
 def _divided_up(value: Expr, divisor: int) -> Expr:
     return value if divisor == 1 else binary("i32.div_u", value + (divisor - 1), i32(divisor))
+
+
+class KernelRows:
+    """Goes through the kernel rows of an output row that lie inside the image.
+
+    Args:
+        axis: The vertical axis.
+        source_row: Bytes between rows of the input.
+        weights: Address of the first kernel row's weights, if there are any.
+        weights_row: Bytes between kernel rows of the weights.
+        tiles: What will be computed.
+    """
+
+    def __init__(
+        self,
+        f: Function,
+        axis: Axis,
+        source_row: int,
+        weights: Local | None,
+        weights_row: int,
+        tiles: Sequence[Tile],
+    ) -> None:
+        self.f = f
+        self.axis = axis
+        self.source_row = source_row
+        self.weights = weights
+        self.weights_row = weights_row
+        self.bounds = Bounds(f, axis)
+        self.has_loops = not all(self._unrolls(tile) for tile in tiles)
+        self.first_row, self.first_weight = f.locals(I32, 2)
+        # Per unrolled kernel row: its address, and whether it lies outside if it ever does.
+        self.unrolled: list[tuple[Local, Local | None]] = []
+        if any(self._unrolls(tile) for tile in tiles):
+            starts = [axis.start(y) for y in range(axis.outputs)]
+            for i in range(axis.kernel):
+                inside = all(0 <= start + i * axis.dilation < axis.size for start in starts)
+                self.unrolled.append((f.local(I32), None if inside else f.local(I32)))
+
+    def _unrolls(self, tile: Tile) -> bool:
+        return tile.unrolls_rows and self.axis.kernel <= _UNROLLED_ROWS
+
+    def begin(self, source: Local) -> None:
+        """Prepare for the output row where `bounds` stands."""
+        f, axis, bounds = self.f, self.axis, self.bounds
+        bounds.update()
+        if self.has_loops:
+            row = bounds.start + bounds.first * axis.dilation
+            f.set(self.first_row, source + row * self.source_row)
+            if self.weights is not None:
+                f.set(self.first_weight, self.weights + bounds.first * self.weights_row)
+        for i, (pointer, outside) in enumerate(self.unrolled):
+            row = bounds.start + i * axis.dilation
+            f.set(pointer, source + row * self.source_row)
+            if outside is not None:
+                f.set(outside, binary("i32.gt_u", row, i32(axis.size - 1)))
+
+    def each(
+        self,
+        tile: Tile,
+        source_offset: Expr,
+        weights_offset: Expr,
+        zero: Local,
+        body: Callable[[Local, Local, int], None],
+    ) -> None:
+        """Run `body` for every kernel row inside the image.
+
+        Args:
+            source_offset: Bytes from the image's left border.
+            weights_offset: Bytes from the kernel row's first weight.
+            zero: Is 0, which the engine does not know.
+            body: Gets the address in the input row, an address in the weights, and how many bytes
+                further the kernel row's weights are.
+        """
+        if self._unrolls(tile):
+            self._unrolled(source_offset, weights_offset, zero, body)
+        elif self.bounds.may_be_empty:
+            with self.f.when(self.bounds.count):
+                self._loop(source_offset, weights_offset, body)
+        else:
+            self._loop(source_offset, weights_offset, body)
+
+    def _unrolled(
+        self,
+        source_offset: Expr,
+        weights_offset: Expr,
+        zero: Local,
+        body: Callable[[Local, Local, int], None],
+    ) -> None:
+        f = self.f
+        weights = f.new(self.weights + weights_offset) if self.weights is not None else zero
+        with f.scratch(I32, 1) as (source,):
+            for i, (pointer, outside) in enumerate(self.unrolled):
+                with f.block() as end:
+                    # Also where it is never taken: arithmetic is done before a branch, so that
+                    # the next row's loads do not pile up in registers.
+                    f.leave_if(end, zero if outside is None else outside)
+                    f.set(source, pointer + source_offset)
+                    body(source, weights, i * self.weights_row)
+        if self.weights is not None:
+            f.release(weights)
+
+    def _loop(
+        self,
+        source_offset: Expr,
+        weights_offset: Expr,
+        body: Callable[[Local, Local, int], None],
+    ) -> None:
+        f = self.f
+        source, left = f.new(self.first_row + source_offset), f.new(self.bounds.count)
+        weights = left
+        if self.weights is not None:
+            weights = f.new(self.first_weight + weights_offset)
+        with f.repeat_until(left, -1, i32(0)):
+            body(source, weights, 0)
+            f.set(source, source + self.axis.dilation * self.source_row)
+            if self.weights is not None:
+                f.set(weights, weights + self.weights_row)
+        f.release(source, left)
+        if self.weights is not None:
+            f.release(weights)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A tile's place in an output row.
+
+    Attributes:
+        tile: What is computed.
+        column: Byte offset of the tile's base (of the first tap if it is generic) from the image's
+            left border.
+        pointers: Address of the first output in each of the tensors that move with the output.
+        taps: The output's taps if the tile is generic.
+    """
+
+    tile: Tile
+    column: Local
+    pointers: tuple[Local, ...]
+    taps: Bounds | None
+
+
+def sweep(
+    f: Function,
+    batch: int,
+    rows: KernelRows,
+    columns: Axis,
+    source: Local,
+    source_strides: tuple[int, int],
+    moving: Sequence[tuple[Local, tuple[int, int, int]]],
+    tiles: Sequence[Tile],
+    begin_row: Callable[[], None],
+    body: Callable[[Place], None],
+) -> None:
+    """Visit every output, a tile at a time.
+
+    Args:
+        source: The input; it is moved.
+        source_strides: Elements between images and columns of the input.
+        moving: Tensors laid out like the output: address (it is moved) and strides in elements
+            between images, rows and columns.
+        tiles: The cut of an output row.
+        begin_row: Called once per output row, after `rows` is prepared.
+        body: Called for every tile that there is code for.
+    """
+    with f.repeat(batch):
+        f.set(rows.bounds.start, i32(rows.axis.start(0)))
+        row_pointers = [f.new(pointer) for pointer, _ in moving]
+        with f.repeat(rows.axis.outputs):
+            rows.begin(source)
+            begin_row()
+            pixels = tuple(f.new(pointer) for pointer in row_pointers)
+            steps = [strides[2] for _, strides in moving]
+            position = 0
+            for tile in tiles:
+                _sweep_tiles(f, tile, position, columns, source_strides[1], pixels, steps, body)
+                position += tile.repeats * len(tile.pixels)
+            for pointer, (_, strides) in zip(row_pointers, moving, strict=True):
+                advance(f, pointer, strides[1])
+            rows.bounds.next()
+            f.release(*pixels)
+        advance(f, source, source_strides[0])
+        for pointer, strides in moving:
+            advance(f, pointer, strides[0])
+        f.release(*row_pointers)
+
+
+def _sweep_tiles(
+    f: Function,
+    tile: Tile,
+    position: int,
+    columns: Axis,
+    source_column: int,
+    pointers: tuple[Local, ...],
+    steps: Sequence[int],
+    body: Callable[[Place], None],
+) -> None:
+    width = len(tile.pixels)
+    column = f.new(i32(4 * tile.base * source_column))
+    taps = Bounds(f, columns, position) if tile.is_generic else None
+    with f.repeat(tile.repeats):
+        if taps is not None:
+            taps.update()
+            first = taps.start + taps.first * columns.dilation
+            f.set(column, first * (4 * source_column))
+        body(Place(tile, column, pointers, taps))
+        if taps is not None:
+            taps.next()
+        else:
+            advance(f, column, width * columns.stride * source_column)
+        for pointer, step in zip(pointers, steps, strict=True):
+            advance(f, pointer, width * step)
+    f.release(column)
+    if taps is not None:
+        taps.close()
 
 
 def vector_lanes(channels: int) -> tuple[int, ...]:
@@ -186,109 +457,3 @@ def advance(f: Function, pointer: Local, elements: int) -> None:
     """Move a pointer by float32 elements."""
     if elements:
         f.set(pointer, pointer + 4 * elements)
-
-
-@dataclass(frozen=True)
-class Images:
-    """Channel-last images that a window slides over; strides in elements.
-
-    Attributes:
-        batch: How many images.
-        rows: The window's vertical axis.
-        columns: Its horizontal axis.
-        source: Strides of the input: image, row, column.
-    """
-
-    batch: int
-    rows: Axis
-    columns: Axis
-    source: tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Tile:
-    """Neighbouring outputs of a row whose windows have the same taps inside the image.
-
-    Attributes:
-        pixels: How many outputs.
-        run: Their taps.
-        rows: The row's taps; one of them may not exist (`rows.may_be_empty`).
-        source: Address of the first output's first tap inside the image.
-        pointers: Address of the first output in each of the tensors that move with the output.
-    """
-
-    pixels: int
-    run: Run
-    rows: RowBounds
-    source: Local
-    pointers: tuple[Local, ...]
-
-
-def sweep(
-    f: Function,
-    images: Images,
-    source: Local,
-    moving: Sequence[tuple[Local, tuple[int, int, int]]],
-    runs: Sequence[Run],
-    tile_width: Callable[[Run], int],
-    begin_row: Callable[[RowBounds], None],
-    body: Callable[[Tile], None],
-) -> None:
-    """Visit every output, a tile at a time.
-
-    Args:
-        source: The input; it is moved.
-        moving: Tensors laid out like the output: address (it is moved) and strides in elements
-            between images, rows and columns.
-        runs: Runs of output columns.
-        tile_width: Outputs per tile of a run.
-        begin_row: Called once per output row, before its tiles.
-        body: Called for every tile that there is code for.
-    """
-    with f.repeat(images.batch):
-        bounds = RowBounds(f, images.rows)
-        rows = [f.new(pointer) for pointer, _ in moving]
-        with f.repeat(images.rows.outputs):
-            bounds.update()
-            first = bounds.top + bounds.first * images.rows.dilation
-            source_row = f.new(source + first * (4 * images.source[1]))
-            begin_row(bounds)
-            pixels = [f.new(row) for row in rows]
-            for run in runs:
-                _sweep_run(
-                    f, images, run, tile_width(run), bounds, source_row, pixels, moving, body
-                )
-            for row, (_, strides) in zip(rows, moving, strict=True):
-                advance(f, row, strides[1])
-            bounds.next()
-            f.release(source_row, *pixels)
-        advance(f, source, images.source[0])
-        for pointer, strides in moving:
-            advance(f, pointer, strides[0])
-        f.release(*rows)
-        bounds.close()
-
-
-def _sweep_run(
-    f: Function,
-    images: Images,
-    run: Run,
-    width: int,
-    bounds: RowBounds,
-    source_row: Local,
-    pixels: Sequence[Local],
-    moving: Sequence[tuple[Local, tuple[int, int, int]]],
-    body: Callable[[Tile], None],
-) -> None:
-    columns = images.columns
-    start = run.start * columns.stride - columns.before + run.first * columns.dilation
-    source = f.new(source_row + 4 * start * images.source[2])
-    for times, count in ((run.count // width, width), (1, run.count % width)):
-        if times == 0 or count == 0:
-            continue
-        with f.repeat(times):
-            body(Tile(count, run, bounds, source, tuple(pixels)))
-            advance(f, source, count * columns.stride * images.source[2])
-            for pointer, (_, strides) in zip(pixels, moving, strict=True):
-                advance(f, pointer, count * strides[2])
-    f.release(source)
