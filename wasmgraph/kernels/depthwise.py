@@ -91,9 +91,9 @@ class Depthwise:
     operands: tuple[PixelOperand, ...] = ()
 
     @property
-    def padded_channels(self) -> int:
-        """Channels of the packed weights."""
-        return -(-self.channels // LANES) * LANES
+    def taps(self) -> int:
+        """Taps of the filter."""
+        return self.kernel_h * self.kernel_w
 
     def assemble(self, name: str) -> Function:
         """Parameters: source, weights (`pack_depthwise`), bias (if any), operands, out.
@@ -111,11 +111,15 @@ def pack_depthwise(weights: NDArray[Any]) -> NDArray[Any]:
         weights: float32 [channels, 1, kernel_h, kernel_w].
 
     Returns:
-        float32 [kernel_h, kernel_w, channels rounded up to whole vectors]; missing ones are zero.
+        float32 [vectors of channels, kernel_h, kernel_w, 4]. Where the channels are no whole
+        vectors, the second vector begins inside the first one; of less than 4, some are zero.
     """
     channels, _, kernel_h, kernel_w = weights.shape
-    packed = np.zeros((kernel_h, kernel_w, -(-channels // LANES) * LANES), np.float32)
-    packed[..., :channels] = weights[:, 0].transpose(1, 2, 0)
+    starts = [0, *range(channels % LANES or LANES, channels, LANES)]
+    packed = np.zeros((len(starts), kernel_h, kernel_w, LANES), np.float32)
+    for block, start in zip(packed, starts, strict=True):
+        part = weights[start : start + LANES, 0]
+        block[..., : len(part)] = part.transpose(1, 2, 0)
     return packed
 
 
@@ -161,8 +165,7 @@ class _Assembly:
             self.f,
             Axis(*rows),
             4 * spec.in_row,
-            self.weights,
-            4 * spec.kernel_w * spec.padded_channels,
+            4 * spec.kernel_w * LANES,
             self.tiles,
         )
 
@@ -197,16 +200,24 @@ class _Assembly:
         return min(range(1, len(_TILE_COST)), key=cost)
 
     def _tile(self, place: Place) -> None:
-        spec = self.spec
-        vectors = max(1, _SUMS // len(place.tile.pixels))
-        vectors = min(vectors, spec.padded_channels // LANES)
+        f, spec = self.f, self.spec
+        vectors = self._vectors(len(place.tile.pixels))
+        weights = f.new(self.weights)
 
         def block(offset: Expr, lanes: tuple[int, ...]) -> None:
-            self._block(place, offset, lanes)
+            self._block(place, offset, weights, lanes)
+            advance(f, weights, len(lanes) * spec.taps * LANES)
 
-        each_channel_block(self.f, spec.channels, vectors, not spec.operands, block)
+        each_channel_block(f, spec.channels, vectors, not spec.operands, block)
+        f.release(weights)
 
-    def _block(self, place: Place, offset: Expr, lanes: tuple[int, ...]) -> None:
+    def _vectors(self, pixels: int) -> int:
+        """Vectors of channels per tile: they divide all, for so the weights are packed."""
+        whole, rest = divmod(self.spec.channels, LANES)
+        wanted = 1 if rest else max(1, _SUMS // pixels)
+        return max(v for v in range(1, wanted + 1) if whole % v == 0)
+
+    def _block(self, place: Place, offset: Expr, weights: Local, lanes: tuple[int, ...]) -> None:
         """A tile's outputs of a few vectors of channels."""
         f, pixels, vectors = self.f, place.tile.pixels, len(lanes)
         with f.scratch(V128, len(pixels) * vectors) as sums:
@@ -218,10 +229,10 @@ class _Assembly:
                 for p in range(1, len(pixels)):
                     f.set(sums[p * vectors + v], sums[v])
 
-            def row(source: Local, weights: Local, skipped: int) -> None:
-                self._row(place, source, weights, skipped, lanes, sums)
+            def row(source: Local, row_weights: Local, skipped: int) -> None:
+                self._row(place, source, row_weights, skipped, lanes, sums)
 
-            self.rows.each(place.tile, place.column + offset, offset, self.zero, row)
+            self.rows.each(place.tile, place.column + offset, weights, self.zero, row)
             channel_strides = [1, *(operand.channel for operand in self.spec.operands)]
             pointers = [
                 f.new(pointer + offset if channel else pointer)
@@ -259,11 +270,11 @@ class _Assembly:
             else:
                 f.set(left, place.taps.count)
                 f.leave_if(end, unary("i32.eqz", left))
-                f.set(tap_weights, tap_weights + place.taps.first * (4 * spec.padded_channels))
+                f.set(tap_weights, tap_weights + place.taps.first * (4 * LANES))
             with f.repeat_until(left, -1, i32(0)):
                 self._products(uses, tap_source, tap_weights, 0, lanes, sums)
                 advance(f, tap_source, spec.dilation_w * spec.in_col)
-                advance(f, tap_weights, spec.padded_channels)
+                advance(f, tap_weights, LANES)
         f.release(tap_source, tap_weights, left)
 
     def _products(
@@ -292,7 +303,7 @@ class _Assembly:
         ):
             for v, count in enumerate(lanes):
                 for j, weight in zip(taps, filters, strict=True):
-                    place = skipped + 4 * (j * spec.padded_channels + v * LANES)
+                    place = skipped + 4 * LANES * (j + v * spec.taps)
                     f.set(weight, load(weights, place))
                 for group in groups:
                     products: dict[int, Expr] = {}

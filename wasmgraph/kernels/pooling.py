@@ -117,7 +117,7 @@ class _Assembly:
         self.columns = columns
         most = _MOST_TILES if spec.kernel_w <= _UNROLLED_TAPS else 0
         self.tiles = plan_tiles(columns, self._width(), most)
-        self.rows = KernelRows(self.f, rows, 4 * spec.in_row, None, 0, self.tiles)
+        self.rows = KernelRows(self.f, rows, 4 * spec.in_row, 0, self.tiles)
         self.counts_padding = spec.op == "average" and spec.count_include_pad
 
     def _width(self) -> int:
@@ -220,7 +220,7 @@ class _Assembly:
             def row(source: Local, _: Local, __: int) -> None:
                 self._row(place, source, lanes, by_column)
 
-            self.rows.each(place.tile, place.column + offset, i32(0), self.zero, row)
+            self.rows.each(place.tile, place.column + offset, self.zero, self.zero, row)
             out, total = f.new(place.pointers[0] + offset), f.local(V128)
             for p, pixel in enumerate(place.tile.pixels):
                 reads = [pixel.offset] if self._loops_over_taps(place) else self._reads(pixel)

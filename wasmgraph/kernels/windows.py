@@ -206,8 +206,7 @@ class KernelRows:
     Args:
         axis: The vertical axis.
         source_row: Bytes between rows of the input.
-        weights: Address of the first kernel row's weights, if there are any.
-        weights_row: Bytes between kernel rows of the weights.
+        weights_row: Bytes between kernel rows of the weights; 0 where there are none.
         tiles: What will be computed.
     """
 
@@ -216,18 +215,16 @@ class KernelRows:
         f: Function,
         axis: Axis,
         source_row: int,
-        weights: Local | None,
         weights_row: int,
         tiles: Sequence[Tile],
     ) -> None:
         self.f = f
         self.axis = axis
         self.source_row = source_row
-        self.weights = weights
         self.weights_row = weights_row
         self.bounds = Bounds(f, axis)
         self.has_loops = not all(self._unrolls(tile) for tile in tiles)
-        self.first_row, self.first_weight = f.locals(I32, 2)
+        self.first_row, self.skipped_weights = f.locals(I32, 2)
         # Per unrolled kernel row: its address, and whether it lies outside if it ever does.
         self.unrolled: list[tuple[Local, Local | None]] = []
         if any(self._unrolls(tile) for tile in tiles):
@@ -246,8 +243,8 @@ class KernelRows:
         if self.has_loops:
             row = bounds.start + bounds.first * axis.dilation
             f.set(self.first_row, source + row * self.source_row)
-            if self.weights is not None:
-                f.set(self.first_weight, self.weights + bounds.first * self.weights_row)
+            if self.weights_row:
+                f.set(self.skipped_weights, bounds.first * self.weights_row)
         for i, (pointer, outside) in enumerate(self.unrolled):
             row = bounds.start + i * axis.dilation
             f.set(pointer, source + row * self.source_row)
@@ -258,7 +255,7 @@ class KernelRows:
         self,
         tile: Tile,
         source_offset: Expr,
-        weights_offset: Expr,
+        weights: Local,
         zero: Local,
         body: Callable[[Local, Local, int], None],
     ) -> None:
@@ -266,28 +263,27 @@ class KernelRows:
 
         Args:
             source_offset: Bytes from the image's left border.
-            weights_offset: Bytes from the kernel row's first weight.
+            weights: Address of the first kernel row's weights.
             zero: Is 0, which the engine does not know.
             body: Gets the address in the input row, an address in the weights, and how many bytes
                 further the kernel row's weights are.
         """
         if self._unrolls(tile):
-            self._unrolled(source_offset, weights_offset, zero, body)
+            self._unrolled(source_offset, weights, zero, body)
         elif self.bounds.may_be_empty:
             with self.f.when(self.bounds.count):
-                self._loop(source_offset, weights_offset, body)
+                self._loop(source_offset, weights, body)
         else:
-            self._loop(source_offset, weights_offset, body)
+            self._loop(source_offset, weights, body)
 
     def _unrolled(
         self,
         source_offset: Expr,
-        weights_offset: Expr,
+        weights: Local,
         zero: Local,
         body: Callable[[Local, Local, int], None],
     ) -> None:
         f = self.f
-        weights = f.new(self.weights + weights_offset) if self.weights is not None else zero
         with f.scratch(I32, 1) as (source,):
             for i, (pointer, outside) in enumerate(self.unrolled):
                 with f.block() as end:
@@ -296,28 +292,22 @@ class KernelRows:
                     f.leave_if(end, zero if outside is None else outside)
                     f.set(source, pointer + source_offset)
                     body(source, weights, i * self.weights_row)
-        if self.weights is not None:
-            f.release(weights)
 
     def _loop(
         self,
         source_offset: Expr,
-        weights_offset: Expr,
+        weights: Local,
         body: Callable[[Local, Local, int], None],
     ) -> None:
         f = self.f
         source, left = f.new(self.first_row + source_offset), f.new(self.bounds.count)
-        weights = left
-        if self.weights is not None:
-            weights = f.new(self.first_weight + weights_offset)
+        row_weights = f.new(weights + self.skipped_weights if self.weights_row else weights)
         with f.repeat_until(left, -1, i32(0)):
-            body(source, weights, 0)
+            body(source, row_weights, 0)
             f.set(source, source + self.axis.dilation * self.source_row)
-            if self.weights is not None:
-                f.set(weights, weights + self.weights_row)
-        f.release(source, left)
-        if self.weights is not None:
-            f.release(weights)
+            if self.weights_row:
+                f.set(row_weights, row_weights + self.weights_row)
+        f.release(source, left, row_weights)
 
 
 @dataclass(frozen=True)
@@ -427,9 +417,11 @@ def each_channel_block(
 ) -> None:
     """Run `body` over all channels, `vectors` at a time.
 
+    Where they are not whole blocks, the first block is smaller than the others, or
+    reaches into the second one.
+
     Args:
-        may_overlap: Whether channels may be computed twice. Then a last block that is not full
-            costs no code: the second block begins inside the first one.
+        may_overlap: Whether channels may be computed twice, which costs less code.
         body: Gets the byte offset of the block's first channel and its vectors' lanes.
     """
     width = vectors * LANES
@@ -446,10 +438,11 @@ def each_channel_block(
             body(start, full)
             f.release(start)
     else:
-        with f.repeat_until(offset, 4 * width, i32(4 * (channels - rest))):
-            body(offset, full)
         if rest:
             body(offset, vector_lanes(rest))
+            f.set(offset, i32(4 * rest))
+        with f.repeat_until(offset, 4 * width, i32(4 * channels)):
+            body(offset, full)
     f.release(offset)
 
 
