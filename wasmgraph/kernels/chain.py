@@ -66,7 +66,7 @@ def _one(name: str) -> Emit:
 
 def _leaky_relu(_: Function, args: Sequence[Expr], numbers: Sequence[float]) -> Expr:
     (x,), (alpha,) = args, numbers
-    if 0.0 <= alpha <= 1.0:
+    if 0.0 < alpha <= 1.0:
         # NaN in the second operand of pmax would be lost; x is the first.
         return binary("f32x4.pmax", x, x * f32x4(alpha))
     negative = binary("f32x4.lt", x, f32x4(0.0))
