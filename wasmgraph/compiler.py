@@ -88,6 +88,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
     rtol: float = 1e-3,
     atol: float = 1e-4,
     seed: int = 0,
+    winograd: bool = True,
     reporter: Reporter = SILENT,
 ) -> CompileReport:
     """Compile an ONNX model into one WebAssembly file.
@@ -103,6 +104,8 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
             disagree, no file is written.
         rtol, atol: Agreement is |a - b| <= atol + rtol * |b| for every element.
         seed: Of the inputs to verify on.
+        winograd: Whether 3x3 convolutions may use Winograd's algorithm, which is faster and rounds
+            more coarsely.
         reporter: Told about stages.
 
     Raises:
@@ -128,7 +131,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
         with _ONE_AT_A_TIME, interrupts_kept():
             with stage(reporter, "import", seconds):
                 imported = import_model(load_model(model), shapes, reporter)
-            bundle = _build(imported, simd, seconds, reporter)
+            bundle = _build(imported, simd, winograd, seconds, reporter)
         with stage(reporter, "link", seconds):
             linked = link(bundle, unfinished, reporter)
         if verify:
@@ -166,13 +169,15 @@ def _target(model: Model, out: str | Path | None) -> Path:
     return Path((name or "model") + ".wasm")
 
 
-def _build(imported: Any, simd: SimdLevel, seconds: dict[str, float], reporter: Reporter) -> Bundle:
+def _build(
+    imported: Any, simd: SimdLevel, winograd: bool, seconds: dict[str, float], reporter: Reporter
+) -> Bundle:
     from wasmgraph.codegen import generate
     from wasmgraph.lower import lower
-    from wasmgraph.optimise import optimise
+    from wasmgraph.optimise import Options, optimise
 
     with stage(reporter, "optimise", seconds):
-        program = optimise(imported, reporter)
+        program = optimise(imported, reporter, Options(winograd=winograd))
     with stage(reporter, "lower", seconds):
         lowered = lower(program, simd, reporter)
     with stage(reporter, "codegen", seconds):

@@ -101,6 +101,12 @@ def parse_shapes(
     metavar="N",
     help="Of the inputs that --verify runs on.",
 )
+@click.option(
+    "--winograd/--no-winograd",
+    default=True,
+    show_default=True,
+    help="Faster 3x3 convolutions, which round a little more coarsely.",
+)
 @common_options
 def command(
     terminal: Terminal,
@@ -114,6 +120,7 @@ def command(
     rtol: float,
     atol: float,
     seed: int,
+    winograd: bool,
 ) -> None:
     """Compile MODEL.onnx into one self-contained .wasm file.
 
@@ -136,6 +143,7 @@ def command(
             rtol=rtol,
             atol=atol,
             seed=seed,
+            winograd=winograd,
             reporter=reporter,
         )
 

@@ -35,7 +35,7 @@ from wasmgraph.kernels.operands import RowOperand, load_operand
 ROWS_OF_TILE = {4: 2, 3: 3, 2: 4, 1: 6}
 """Rows per tile, by vectors of columns; see the module's measurement."""
 
-_COLUMN_COST = {4: 4.0, 3: 3.1, 2: 2.2, 1: 1.5}
+_COLUMN_COST = {4: 4.0, 3: 3.09, 2: 2.2, 1: 1.5}
 """Time per tile row relative to one full vector, from the same measurement."""
 
 CACHE_BYTES = 192 * 1024
@@ -101,7 +101,24 @@ class Contraction:
 
     def assemble(self, name: str) -> Function:
         """Parameters: a, b, bias (if any), the chain's other operands, out."""
-        return _Assembly(self, name).run()
+        f = Function(name, 3 + self.has_bias + len(self.operands))
+        params = list(f.params)
+        bias = params[2] if self.has_bias else None
+        emit_product(f, self, *params[:2], params[-1], bias, params[2 + self.has_bias : -1])
+        return f
+
+
+def emit_product(
+    f: Function,
+    spec: Contraction,
+    a: Local,
+    b: Local,
+    out: Local,
+    bias: Local | None = None,
+    operands: Sequence[Local] = (),
+) -> None:
+    """The contraction as a part of another kernel; the pointers are as before when it is done."""
+    _Assembly(f, spec, a, b, out, bias, list(operands)).run()
 
 
 def column_blocks(columns: int) -> tuple[int, ...]:
@@ -131,19 +148,26 @@ def merge_axes(axes: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
 
 
 class _Assembly:
-    def __init__(self, spec: Contraction, name: str) -> None:
+    def __init__(
+        self,
+        f: Function,
+        spec: Contraction,
+        a: Local,
+        b: Local,
+        out: Local,
+        bias: Local | None,
+        operands: list[Local],
+    ) -> None:
+        self.f = f
         self.spec = spec
-        self.f = Function(name, 3 + spec.has_bias + len(spec.operands))
-        params = list(self.f.params)
-        self.a, self.b = params[:2]
-        self.bias = params[2] if spec.has_bias else None
-        self.operands = params[2 + spec.has_bias : -1]
-        self.out = params[-1]
+        self.a, self.b, self.out = a, b, out
+        self.bias = bias
+        self.operands = operands
 
-    def run(self) -> Function:
+    def run(self) -> None:
         self.zero = self.f.new(binary("i32.and", self.out, i32(1)))
         self._batches(0)
-        return self.f
+        self.f.release(self.zero)
 
     def _batches(self, level: int) -> None:
         spec, f = self.spec, self.f

@@ -8,15 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wasmgraph.importer import ImportedModel
+from wasmgraph.optimise.options import DEFAULT, Options
 from wasmgraph.progress import SILENT, Reporter
 
 if TYPE_CHECKING:
     from wasmgraph.optimise.program import Program
 
-__all__ = ["optimise"]
+__all__ = ["Options", "optimise"]
 
 
-def optimise(imported: ImportedModel, reporter: Reporter = SILENT) -> Program:
+def optimise(
+    imported: ImportedModel, reporter: Reporter = SILENT, options: Options = DEFAULT
+) -> Program:
     """Fold, fuse and choose kernels for an imported model.
 
     Raises:
@@ -28,4 +31,4 @@ def optimise(imported: ImportedModel, reporter: Reporter = SILENT) -> Program:
 
     module = run_passes(imported.graph.module, reporter)
     graph = extract(module, imported.graph)
-    return select_kernels(graph, imported.graph, imported.source.name)
+    return select_kernels(graph, imported.graph, imported.source.name, options)

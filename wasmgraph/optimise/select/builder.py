@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from wasmgraph.kernels.copying import StridedCopy
 from wasmgraph.optimise.opgraph import OpGraph
+from wasmgraph.optimise.options import Options
 from wasmgraph.optimise.program import Call, Kernel, Place, Port, Program, Storage, Weight
 from wasmgraph.optimise.view import View, dense_strides, element_count, merged_axes
 
@@ -20,10 +21,12 @@ class Builder:
     Args:
         graph: The operators.
         nodes: Names of the ONNX nodes, by index.
+        options: What the caller chose.
     """
 
-    def __init__(self, graph: OpGraph, nodes: Sequence[str]) -> None:
+    def __init__(self, graph: OpGraph, nodes: Sequence[str], options: Options) -> None:
         self.graph = graph
+        self.options = options
         self._nodes = nodes
         self._storages: list[Storage] = []
         self._weights: dict[int, Weight] = {}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wasmgraph.kernels import winograd
 from wasmgraph.kernels.chain import IDENTITY, Chain, Step
 from wasmgraph.kernels.contraction import BatchAxis, Contraction, merge_axes
 from wasmgraph.kernels.operands import RowOperand
@@ -18,7 +19,7 @@ from wasmgraph.kernels.thin import MAX_COLUMNS, MIN_ADJACENT, ThinContraction
 from wasmgraph.optimise.fuse import Group
 from wasmgraph.optimise.opgraph import Op
 from wasmgraph.optimise.select.builder import Builder
-from wasmgraph.optimise.select.depthwise import select_depthwise
+from wasmgraph.optimise.select.depthwise import pixel_operand, readable_pixels, select_depthwise
 from wasmgraph.optimise.select.elementwise import describe, emit_chain
 from wasmgraph.optimise.view import (
     View,
@@ -27,6 +28,10 @@ from wasmgraph.optimise.view import (
     element_count,
     merged_axes,
 )
+
+WINOGRAD_MIN_CHANNELS = 8
+WINOGRAD_MIN_TILES = 12
+"""Below either the transforms cost more than the multiplications they save."""
 
 
 def select_anchored(builder: Builder, group: Group) -> bool:
@@ -135,6 +140,8 @@ def _select_convolution(builder: Builder, group: Group) -> bool:
     channels = builder.graph.tensors[anchor.inputs[0]].shape[1]
     if len(shape) == 4 and window.groups == channels == shape[1] > 1:
         return select_depthwise(builder, group, weights)
+    if _suits_winograd(builder, window, weights, shape):
+        return _select_winograd(builder, group, weights)
     order = channel_last(len(shape))
     source = padded(builder, builder.view(anchor.inputs[0]), window, group.nodes)
     space = range(2, len(shape))
@@ -171,6 +178,59 @@ def _select_convolution(builder: Builder, group: Group) -> bool:
         out,
         anchor.kind.removeprefix("nn."),
     )
+    return True
+
+
+def _suits_winograd(
+    builder: Builder, window: Window, weights: NDArray[Any], shape: tuple[int, ...]
+) -> bool:
+    return (
+        builder.options.winograd
+        and weights.shape[2:] == (3, 3)
+        and window.strides == window.dilation == (1, 1)
+        and window.groups == 1
+        and min(weights.shape[:2]) >= WINOGRAD_MIN_CHANNELS
+        and winograd.applies(weights.shape[1], weights.shape[0])
+        and shape[0] * -(-shape[2] // winograd.TILE) * -(-shape[3] // winograd.TILE)
+        >= WINOGRAD_MIN_TILES
+    )
+
+
+def _select_winograd(builder: Builder, group: Group, weights: NDArray[Any]) -> bool:
+    """The same convolution with fewer multiplications."""
+    anchor = group.anchor
+    assert anchor is not None
+    window = Window.of(anchor.attrs)
+    shape = builder.graph.tensors[group.output].shape
+    order = channel_last(4)
+    view = builder.view(anchor.inputs[0])
+    after = [
+        winograd.padded_extent(shape[a]) - view.shape[a] - window.before[a - 2] for a in (2, 3)
+    ]
+    source = padded(builder, view, replace(window, after=tuple(after)), group.nodes)
+    source = builder.dense(source, group.nodes, order)
+    bias, chain, tensors = peel_bias(builder, group, 1)
+    out = builder.allocate(shape, order=order)
+    views = [readable_pixels(builder, builder.view(t), out, group.nodes) for t in tensors]
+    kernel = winograd.Winograd(
+        batch=shape[0],
+        height=shape[2],
+        width=shape[3],
+        channels=weights.shape[1],
+        columns=weights.shape[0],
+        has_bias=bias is not None,
+        chain=chain,
+        operands=tuple(pixel_operand(v) for v in views),
+    )
+    columns = np.moveaxis(weights, (0, 1), (-1, -2)).reshape(-1, weights.shape[0])
+    name = builder.graph.tensors[anchor.inputs[1]].name
+    reads = [source, builder.weight(pack_columns(columns), name)]
+    if bias is not None:
+        reads.append(builder.weight(bias))
+    scratch = builder.allocate((kernel.scratch_nbytes // 4,))
+    label = "conv2d" + (" + bias" if bias is not None else "")
+    builder.emit(kernel, [*reads, *views], [out, scratch], group.nodes, describe(chain, label))
+    builder.set(group.output, out)
     return True
 
 

@@ -27,7 +27,7 @@ def select_depthwise(builder: Builder, group: Group, weights: NDArray[Any]) -> b
     shape = builder.graph.tensors[group.output].shape
     out = builder.allocate(shape, order=channel_last(4))
     bias, chain, tensors = peel_bias(builder, group, 1)
-    views = [_readable(builder, builder.view(t), out, group.nodes) for t in tensors]
+    views = [readable_pixels(builder, builder.view(t), out, group.nodes) for t in tensors]
     kernel = Depthwise(
         batch=shape[0],
         in_h=source.shape[2],
@@ -51,9 +51,7 @@ def select_depthwise(builder: Builder, group: Group, weights: NDArray[Any]) -> b
         pad_left=window.before[1],
         has_bias=bias is not None,
         chain=chain,
-        operands=tuple(
-            PixelOperand(v.strides[0], v.strides[2], v.strides[3], v.strides[1]) for v in views
-        ),
+        operands=tuple(map(pixel_operand, views)),
     )
     name = builder.graph.tensors[anchor.inputs[1]].name
     reads = [source, builder.weight(pack_depthwise(weights), name)]
@@ -65,7 +63,7 @@ def select_depthwise(builder: Builder, group: Group, weights: NDArray[Any]) -> b
     return True
 
 
-def _readable(builder: Builder, view: View, out: View, nodes: frozenset[int]) -> View:
+def readable_pixels(builder: Builder, view: View, out: View, nodes: frozenset[int]) -> View:
     """An operand broadcast to the output, its channels adjacent or all the same."""
     wide = view.broadcast(out.shape)
     if wide.strides[1] in (0, 1):
@@ -73,3 +71,9 @@ def _readable(builder: Builder, view: View, out: View, nodes: frozenset[int]) ->
     missing = len(out.shape) - len(view.shape)
     order = [axis - missing for axis in channel_last(4) if axis >= missing]
     return builder.dense(view, nodes, order).broadcast(out.shape)
+
+
+def pixel_operand(view: View) -> PixelOperand:
+    """A view from `readable_pixels` as a kernel's operand."""
+    batch, channel, row, col = view.strides
+    return PixelOperand(batch, row, col, channel)

@@ -9,6 +9,7 @@ from wasmgraph.errors import Obstacle, UnsupportedModelError
 from wasmgraph.importer.relax_graph import RelaxGraph
 from wasmgraph.optimise.fuse import Group, group_ops
 from wasmgraph.optimise.opgraph import Op, OpGraph
+from wasmgraph.optimise.options import DEFAULT, Options
 from wasmgraph.optimise.program import Program
 from wasmgraph.optimise.select import images, movers, reductions
 from wasmgraph.optimise.select.builder import Builder
@@ -43,13 +44,15 @@ _SELECTORS: dict[str, Callable[[Builder, Op], bool]] = {
 }
 
 
-def select_kernels(graph: OpGraph, source: RelaxGraph, model: str) -> Program:
+def select_kernels(
+    graph: OpGraph, source: RelaxGraph, model: str, options: Options = DEFAULT
+) -> Program:
     """Turn every operator into views and kernel calls.
 
     Raises:
         UnsupportedModelError: operators without any kernel; every one of them is listed.
     """
-    builder = Builder(graph, source.nodes)
+    builder = Builder(graph, source.nodes, options)
     obstacles: list[Obstacle] = []
     for item in group_ops(graph):
         if isinstance(item, Group):

@@ -1,0 +1,20 @@
+"""What a caller can choose about the choice of kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Options:
+    """Choices that change a graph's speed and rounding, not what it computes.
+
+    Attributes:
+        winograd: Use Winograd's algorithm for 3x3 convolutions of stride 1. It is faster and
+            rounds about ten times as coarsely (see `wasmgraph.kernels.winograd`).
+    """
+
+    winograd: bool = True
+
+
+DEFAULT = Options()
