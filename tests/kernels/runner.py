@@ -78,8 +78,9 @@ def run_kernel(
     out_nbytes: int,
     dtype: DTypeLike = np.float32,
     out_before: NDArray[Any] | None = None,
+    scratch_nbytes: int = 0,
 ) -> NDArray[Any]:
-    """Run a kernel whose parameters are the inputs' addresses, then the output's.
+    """Run a kernel whose parameters are the inputs' addresses, then the output's (and scratch).
 
     Runs once per buffer with that buffer at the very end of the memory, so that reading past it
     traps. Asserts that nothing but the output was written and that all runs agree bit by bit.
@@ -89,6 +90,7 @@ def run_kernel(
         out_nbytes: The size of the output's buffer; it is filled with `FILL` first.
         dtype: What the output is read as.
         out_before: What the output's buffer holds before the run, instead of `FILL`.
+        scratch_nbytes: Size of the scratch buffer that the kernel takes last, if it takes one.
 
     Returns:
         The output's buffer, one axis.
@@ -100,18 +102,21 @@ def run_kernel(
     before = np.full(out_nbytes, FILL, np.uint8)
     if out_before is not None:
         before[:] = np.ascontiguousarray(out_before).view(np.uint8).reshape(-1)
+    out = len(buffers)
     buffers.append(before)
+    if scratch_nbytes:
+        buffers.append(np.full(scratch_nbytes, FILL, np.uint8))
     assert len(buffers) == len(function.params), (len(buffers), len(function.params))
     pages = -(-sum(b.size + 2 * GUARD for b in buffers) // PAGE)
     instance = Instance([function], pages)
-    results = [_run(instance, function.name, buffers, last) for last in range(len(buffers))]
+    results = [_run(instance, function.name, buffers, last, out) for last in range(len(buffers))]
     for other in results[1:]:
         assert results[0].tobytes() == other.tobytes(), "the result depends on where buffers are"
     return results[0].view(dtype)
 
 
 def _run(
-    instance: Instance, name: str, buffers: Sequence[NDArray[np.uint8]], last: int
+    instance: Instance, name: str, buffers: Sequence[NDArray[np.uint8]], last: int, out: int
 ) -> NDArray[np.uint8]:
     memory = instance.memory
     memory[:] = FILL
@@ -125,12 +130,13 @@ def _run(
         memory[pointers[index] : pointers[index] + buffer.size] = buffer
     before = memory.copy()
     instance.call(name, *pointers)
-    start, size = pointers[-1], buffers[-1].size
-    out = memory[start : start + size].copy()
-    before[start : start + size] = out
+    for index in range(out, len(buffers)):
+        written = slice(pointers[index], pointers[index] + buffers[index].size)
+        before[written] = memory[written]
+    result = memory[pointers[out] : pointers[out] + buffers[out].size].copy()
     changed = np.flatnonzero(before != memory)
     assert not changed.size, f"{changed.size} bytes outside the output changed, first {changed[0]}"
-    return out
+    return result
 
 
 def _section(number: int, entries: Sequence[bytes]) -> bytes:
