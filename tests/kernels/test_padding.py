@@ -58,6 +58,11 @@ def test_an_image_in_nhwc_order():
     check((1, 14, 14, 64), (0, 3, 2, 0), (0, 2, 3, 0))
 
 
+def test_innermost_axes_of_extent_1_may_lie_apart():
+    check((2, 1, 1), (0, 0, 0), (0, 0, 0), (0, 1, 0))
+    check((3, 5, 1), (1, 1, 0), (0, 2, 0), (3, 1, 0))
+
+
 def test_no_border_is_a_copy():
     check((3, 4, 5), (0, 0, 0), (0, 0, 0))
     check((3, 4, 5), (0, 0, 0), (0, 0, 0), (2, 3, 0))
