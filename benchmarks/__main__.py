@@ -94,6 +94,7 @@ def main(
     console = terminal.console()
     console.print(_headline(environment), soft_wrap=True)
     systems = all_systems(node)
+    target = target or options.cache / "results.json"
     results: list[ModelResult] = []
     took: dict[str, float] = {}
     began = time.perf_counter()
@@ -101,11 +102,15 @@ def main(
         for model in chosen:
             with stage(reporter, model.name, took):
                 results.append(measure_model(model, systems, node, options, reporter))
-    environment["seconds"] = round(time.perf_counter() - began, 1)
-    target = target or options.cache / "results.json"
-    _write(target, environment, options, results)
+            environment["seconds"] = round(time.perf_counter() - began, 1)
+            # After every model, so that an interrupted run leaves what it has.
+            _write(target, environment, options, results)
     terminal.result({}, lambda console: draw(console, results, systems))
-    console.print(f"\n{environment['seconds']:.0f} s in all; everything measured: {target}")
+    busiest = max(result.load_average or 0.0 for result in results)
+    console.print(
+        f"\n{environment['seconds']:.0f} s in all, load average up to {busiest:.1f}; "
+        f"everything measured: {target}"
+    )
     sys.exit(0 if all(map(_measured, results)) else EXIT_NOT_MEASURED)
 
 

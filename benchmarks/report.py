@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.results import ModelResult, Shipped, SystemResult, geometric_mean, known
+from benchmarks.results import ModelResult, Shipped, SystemResult, geometric_mean, known, ratio
 from benchmarks.systems import LABELS, THREADS, System, SystemName
 from benchmarks.targets import Judged, Verdict, judge
 from wasmgraph.cli.tables import plain_table, size
@@ -21,6 +22,9 @@ VERDICT_STYLES: Mapping[Verdict, str] = {
     "not measured": "yellow",
 }
 
+UNDISTURBED = 0.95
+"""Of its core, for a thread that has it to itself."""
+
 
 def draw(console: Console, results: Sequence[ModelResult], systems: Sequence[System]) -> None:
     """Every table, and what could not be measured."""
@@ -29,6 +33,8 @@ def draw(console: Console, results: Sequence[ModelResult], systems: Sequence[Sys
         console.print(speed_table(results, threads))
         for line in summary_lines(results, threads):
             console.print(line)
+    for line in disturbance_lines(results):
+        console.print(Text(line, "yellow"))
     console.print(Text("\nLoad + first run, ms (1 thread; cold: no native code cached)", "bold"))
     console.print(start_table(results))
     console.print(Text("\nMemory: the graph's, then each process' peak (1 thread)", "bold"))
@@ -78,6 +84,31 @@ def summary_lines(results: Sequence[ModelResult], threads: int) -> Iterator[str]
                 f"{LABELS[other]} over {LABELS['wasmgraph']}: geometric mean {mean:.2f}x, "
                 f"worst {worst} {least:.2f}x, {len(ratios)} models"
             )
+
+
+def disturbance_lines(results: Sequence[ModelResult]) -> Iterator[str]:
+    """Where other work took the cores away: how much, and what the fastest runs say instead."""
+    singles = [f"{name}-1" for name in LABELS]
+    shares = [
+        share
+        for result in results
+        for share in (result.system(key).cpu_share for key in singles)
+        if share is not None
+    ]
+    if not shares or statistics.mean(shares) >= UNDISTURBED:
+        return
+    yield (
+        f"\nThe machine was busy with other work: single threads had {statistics.mean(shares):.0%} "
+        "of their core. The fastest runs instead of the medians:"
+    )
+    ratios = known(results, lambda r: ratio(r.fastest("ort-web-1"), r.fastest("wasmgraph-1")))
+    mean = geometric_mean(ratios.values())
+    if mean is not None:
+        least, worst = min((value, name) for name, value in ratios.items())
+        yield f"  web / ours: geometric mean {mean:.2f}x, worst {worst} {least:.2f}x"
+    limits = known(results, ModelResult.fastest_share_of_limit)
+    if limits:
+        yield "  of limit: " + ", ".join(f"{name} {share:.0%}" for name, share in limits.items())
 
 
 def start_table(results: Sequence[ModelResult]) -> Table:

@@ -35,6 +35,8 @@ class SystemResult:
         first: The first inference.
         cold_loaded: Of wasmgraph under Wasmtime: with nothing cached.
         latency: Of the timed runs.
+        cpu_share: CPU time over wall time meanwhile. A single thread that has its core to itself
+            gets 1; much less means that other work disturbed the figures.
         peak: The process' peak resident memory.
         growth: How far that is above the process before it imported the runtime.
         guest: Of wasmgraph: bytes of linear memory by what they hold; at least "total".
@@ -47,6 +49,7 @@ class SystemResult:
     first: float | None = None
     cold_loaded: float | None = None
     latency: Latency | None = None
+    cpu_share: float | None = None
     peak: int | None = None
     growth: int | None = None
     guest: Mapping[str, int | bool] | None = None
@@ -100,16 +103,27 @@ class ModelResult:
         latency = self.system(key).latency
         return None if latency is None else latency.median
 
+    def fastest(self, key: str) -> float | None:
+        """A system's fastest run in milliseconds, or None."""
+        latency = self.system(key).latency
+        return None if latency is None else latency.minimum
+
     def speedup(self, slower: str, faster: str) -> float | None:
         """How many times the median of `faster` goes into that of `slower`."""
         return ratio(self.median(slower), self.median(faster))
 
-    def share_of_limit(self, key: str = "wasmgraph-1") -> float | None:
-        """The share of one thread's limit that a system reaches, 1 being all of it."""
-        median = self.median(key)
-        if self.flops is None or median is None:
+    def share_of_limit(self) -> float | None:
+        """The share of one thread's limit that our median reaches, 1 being all of it."""
+        return self._share_of_limit(self.median("wasmgraph-1"))
+
+    def fastest_share_of_limit(self) -> float | None:
+        """The same of our fastest run."""
+        return self._share_of_limit(self.fastest("wasmgraph-1"))
+
+    def _share_of_limit(self, milliseconds: float | None) -> float | None:
+        if self.flops is None or milliseconds is None:
             return None
-        return ratio(self.flops / (median / 1e3), self.limit)
+        return ratio(self.flops / (milliseconds / 1e3), self.limit)
 
     @property
     def guest_total(self) -> int | None:
@@ -133,6 +147,7 @@ class ModelResult:
         for key, system in self.systems.items():
             fields["systems"][key]["load_and_first"] = system.load_and_first
         fields["share_of_limit"] = self.share_of_limit()
+        fields["fastest_share_of_limit"] = self.fastest_share_of_limit()
         fields["guest_total"] = self.guest_total
         fields["guest_beyond"] = self.guest_beyond
         for threads in (1, 2):

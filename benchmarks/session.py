@@ -15,7 +15,7 @@ import onnx
 from benchmarks.compiling import CHECKOUT, Compiled, CompileError, compile_model
 from benchmarks.models import Model, ModelsError, make_inputs, prepare
 from benchmarks.node import Node
-from benchmarks.results import ModelResult, Shipped, SystemResult
+from benchmarks.results import ModelResult, Shipped, SystemResult, ratio
 from benchmarks.shipping import HOST_FILES, ORT_WEB_FILES, shipped
 from benchmarks.systems import System, python_worker, threads_supported
 from benchmarks.tensorfiles import Array, read_tensors, write_tensors
@@ -66,6 +66,8 @@ class _Seat:
     worker: Worker | None = None
     outputs: dict[str, Array] = field(default_factory=dict)
     times: list[float] = field(default_factory=list)
+    cpu_seconds: float = 0.0
+    wall_seconds: float = 0.0
 
 
 def measure_model(
@@ -141,7 +143,7 @@ def _measure(
         taking_part = [seat for seat in seats if seat.result.problem is None]
         for seat in taking_part:
             reporter.advance(f"warm up {seat.system.key}")
-            _turn(seat, options.warm_up, options.warm_up)
+            _turn(seat, options.warm_up, options.warm_up, timed=False)
         limits = _take_turns(taking_part, options, reporter, stack)
         for seat in taking_part:
             _finish(seat)
@@ -223,11 +225,11 @@ def _take_turns(
         limits.append(float(answer["flops_per_second"]))
         for seat in seats:
             if seat.result.problem is None:
-                seat.times += _turn(seat, slice_seconds, SETTLE * slice_seconds)
+                _turn(seat, slice_seconds, SETTLE * slice_seconds, timed=True)
     return limits
 
 
-def _turn(seat: _Seat, seconds: float, settle: float) -> list[float]:
+def _turn(seat: _Seat, seconds: float, settle: float, *, timed: bool) -> None:
     assert seat.worker is not None
     try:
         answer = seat.worker.ask(
@@ -235,8 +237,11 @@ def _turn(seat: _Seat, seconds: float, settle: float) -> list[float]:
         )
     except WorkerError as error:
         seat.result = replace(seat.result, problem=str(error))
-        return []
-    return list(answer["times_ms"])
+        return
+    if timed:
+        seat.times += answer["times_ms"]
+        seat.cpu_seconds += answer["seconds"]["cpu"]
+        seat.wall_seconds += answer["seconds"]["wall"]
 
 
 def _finish(seat: _Seat) -> None:
@@ -248,6 +253,7 @@ def _finish(seat: _Seat) -> None:
     seat.result = replace(
         seat.result,
         latency=Latency.of(seat.times),
+        cpu_share=ratio(seat.cpu_seconds, seat.wall_seconds),
         peak=after.peak if after else None,
         growth=after.peak - before.resident if before and after else None,
         guest=details.get("guest"),

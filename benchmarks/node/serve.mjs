@@ -44,12 +44,14 @@ export async function serve({ imports }) {
       const ready = now() + 1e3 * settle;
       while (lastRun < 1e3 * settle && now() < ready) await timed();
       const times = [];
-      const end = now() + 1e3 * seconds;
+      const began = now();
+      const cpu = process.cpuUsage();
       do {
         await timed();
         times.push(lastRun);
-      } while (now() < end);
-      return { times_ms: times };
+      } while (now() < began + 1e3 * seconds);
+      const { user, system: kernel } = process.cpuUsage(cpu);
+      return { times_ms: times, seconds: { cpu: (user + kernel) / 1e6, wall: (now() - began) / 1e3 } };
     },
     async details() {
       return system.details?.() ?? {};

@@ -8,9 +8,10 @@ from dataclasses import replace
 from rich.console import Console
 
 from benchmarks.report import draw
-from benchmarks.results import ModelResult, Shipped
+from benchmarks.results import ModelResult, Shipped, SystemResult
 from benchmarks.systems import System
 from tests.benchmarks.test_results import timed
+from wasmgraph.measure.latency import Latency
 
 RESULT = ModelResult(
     "tiny",
@@ -51,6 +52,20 @@ def test_means_and_goals_are_there() -> None:
     assert "geometric mean 2.25x" in text
     assert "must reached" in text
     assert "not measured" in text
+
+
+def test_other_work_on_the_machine_is_pointed_out_with_the_fastest_runs() -> None:
+    calm = replace(RESULT, systems={"wasmgraph-1": timed(40.0, cpu_share=0.99)})
+    assert "busy" not in drawn([calm])
+    latency = Latency.of([20.0, 40.0, 60.0])
+    disturbed = {
+        "wasmgraph-1": SystemResult(latency=latency, cpu_share=0.5),
+        "ort-web-1": SystemResult(latency=Latency.of([30.0, 90.0]), cpu_share=0.5),
+    }
+    text = drawn([replace(RESULT, systems=disturbed)])
+    assert "single threads had 50% of their core" in text
+    assert "web / ours: geometric mean 1.50x" in text  # 30 over 20
+    assert "tiny 100%" in text  # 50 of 50 GFLOP/s
 
 
 def test_a_missing_system_is_named_once_with_its_reason() -> None:

@@ -65,6 +65,8 @@ def test_every_system_that_is_there_is_measured(
     assert result.peak is not None
     assert result.max_abs is not None
     assert result.max_abs < 1e-4
+    assert result.cpu_share is not None
+    assert 0 < result.cpu_share < 1.1
 
 
 def test_the_graph_is_loaded_cold_and_warm_and_its_memory_known(measured: ModelResult) -> None:
