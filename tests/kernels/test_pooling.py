@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.kernels.images import GAPS, Window, layout_of, taps, windows
 from tests.kernels.runner import run_kernel
-from wasmgraph.kernels.pooling import Pool
+from wasmgraph.kernels.pooling import Pool, separated
 
 
 def check(
@@ -117,6 +117,38 @@ def test_a_maximum_ignores_nan():
     pixels = np.array([np.nan, -3.0, -2.0, np.nan], np.float32)
     spec = Pool("max", 1, 1, 4, 1, 4, 4, 1, 1, 3, 3, 3, 1, 1, 2, 1, 1, 1, 1, 0, 0, 0, 0, False)
     assert run_kernel(spec, [pixels], 12).tolist() == [-3.0, -2.0, -2.0]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.sampled_from(["max", "average"]),
+    windows(),
+    windows(),
+    st.integers(1, 20),
+    st.tuples(GAPS, GAPS),
+    st.booleans(),
+)
+def test_two_steps_give_the_same(op, rows, columns, channels, gaps, count_include_pad):
+    source = layout_of((2, rows.size, columns.size, channels), gaps[0])
+    out = layout_of((2, rows.outputs, columns.outputs, channels), gaps[1])
+    buffer, images = source.random(np.random.default_rng(channels))
+    spec = Pool(
+        op, 2, rows.size, columns.size, channels, source.batch, source.row, source.col,
+        rows.outputs, columns.outputs, out.batch, out.row, out.col,
+        rows.kernel, columns.kernel, rows.stride, columns.stride, rows.dilation, columns.dilation,
+        rows.before, columns.before, rows.after, columns.after, count_include_pad,
+    )  # fmt: skip
+    across, down = separated(spec)
+    at_once = out.written(run_kernel(spec, [buffer], 4 * out.size))
+    between = run_kernel(across, [buffer], 8 * rows.size * columns.outputs * channels)
+    in_steps = out.written(run_kernel(down, [between], 4 * out.size))
+    if op == "max":
+        assert (in_steps == at_once).all()
+        return
+    # Averages lie within the largest element, and each way rounds at most once per element.
+    bound = (rows.kernel * columns.kernel + 6) * 2.0**-24 * abs(images).max()
+    exists = np.isfinite(at_once)
+    assert (abs(in_steps - at_once)[exists] <= 2 * bound).all()
 
 
 def test_code_stays_small():

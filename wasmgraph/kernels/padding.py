@@ -3,9 +3,9 @@
 It makes the zero border that a dense convolution reads. Axes are merged first, so an image in NHWC
 order becomes rows of whole pixels, which are moved in one go.
 
-Measured as bytes read and written (one Zen 4 core at 3.6 GHz, Wasmtime 50, 2026-11-20), where
-memory.copy of 1 MiB reaches 94 GB/s: a border of 1 around 56x56x64 92 GB/s, 112x112x32 91,
-14x14x256 103; of 3 around 224x224x3 82.
+Bytes read and written, median of three runs (one Zen 4 core at 3.6 GHz, shared with other work;
+Wasmtime 50, 2026-11-20), where memory.copy of 1 MiB reaches 94 GB/s: a border of 1 around 56x56x64
+89, 112x112x32 92, 14x14x256 104; of 3 around 224x224x3 84.
 """
 
 from __future__ import annotations

@@ -2,6 +2,12 @@
 
 Where every output row and column is read from is computed at compile time (`axis_table`), with
 ONNX's rules, and given to the kernel as a table.
+
+A pixel is computed up to 4 vectors of channels at a time; a linear one as the weighted sum of its
+four corners. Bytes read and written, median of three runs (one Zen 4 core at 3.6 GHz, shared with
+other work; Wasmtime 50, 2026-11-20): doubling 40x40x96 nearest 66 GB/s, linear 23.6 GB/s (18 as
+three interpolations, one run). Few channels use few lanes: fourfold 80x80x1 takes 0.6 and 1.6 ns an
+output.
 """
 
 from __future__ import annotations
@@ -13,18 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wasmgraph.assembler.function import (
-    F32,
     I32,
     V128,
     Expr,
     Function,
     Local,
+    f32x4,
     load_f32,
     load_i32,
     load_lanes,
     splat,
 )
-from wasmgraph.kernels.windows import LANES, advance, each_channel_block
+from wasmgraph.kernels.windows import LANES, advance, block_vectors, each_channel_block
 
 Kind = Literal["nearest", "linear"]
 
@@ -204,42 +210,46 @@ class _Assembly:
         spec, f = self.spec, self.f
         linear = spec.kind == "linear"
         rows = [f.new(self.source + load_i32(row_entry, 4 * i)) for i in range(1 + linear)]
-        with f.scratch(F32, 1) as (weight,), f.scratch(V128, 2) as (down, right):
+        with f.scratch(V128, 1) as (down,), f.scratch(V128, 4) as weights:
             if linear:
-                f.set(weight, load_f32(row_entry, 8))
-                f.set(down, splat(weight))
+                f.set(down, splat(load_f32(row_entry, 8)))
             with f.repeat(spec.out_w):
                 with f.scratch(I32, 2) as offsets:
                     for i in range(1 + linear):
                         f.set(offsets[i], load_i32(entry, 4 * i))
-                    if linear:
-                        f.set(right, splat(load_f32(entry, 8)))
                     corners = [f.new(row + o) for row in rows for o in offsets[: 1 + linear]]
-                self._pixel(corners, down, right, out)
+                if linear:
+                    self._set_weights(weights, down, splat(load_f32(entry, 8)))
+                self._pixel(corners, weights, out)
                 f.release(*corners)
                 advance(f, entry, self.entry)
                 advance(f, out, spec.out_col)
         f.release(*rows)
 
-    def _pixel(self, corners: list[Local], down: Local, right: Local, out: Local) -> None:
+    def _set_weights(self, weights: list[Local], down: Local, right: Expr) -> None:
+        """The shares of the four corners, row by row."""
+        f = self.f
+        f.set(weights[1], right)
+        f.set(weights[3], weights[1] * down)
+        f.set(weights[2], down - weights[3])
+        f.set(weights[0], (f32x4(1.0) - weights[1]) - weights[2])
+        f.set(weights[1], weights[1] - weights[3])
+
+    def _pixel(self, corners: list[Local], weights: list[Local], out: Local) -> None:
         f, channels = self.f, self.spec.channels
 
         def block(offset: Expr, lanes: tuple[int, ...]) -> None:
             sources = [f.new(corner + offset) for corner in corners]
             target = f.new(out + offset)
-            with f.scratch(V128, 3) as (value, other, last):
+            with f.scratch(V128, 1) as (value,):
                 for v, count in enumerate(lanes):
                     place = 4 * v * LANES
-                    f.set(value, load_lanes(sources[0], place, count))
-                    if len(sources) == 4:
-                        f.set(other, load_lanes(sources[1], place, count))
-                        f.set(value, value + (other - value) * right)
-                        f.set(other, load_lanes(sources[2], place, count))
-                        f.set(last, load_lanes(sources[3], place, count))
-                        f.set(other, other + (last - other) * right)
-                        f.set(value, value + (other - value) * down)
+                    parts = [load_lanes(source, place, count) for source in sources]
+                    if len(parts) == 4:
+                        parts = [part * w for part, w in zip(parts, weights, strict=True)]
+                        parts = [(parts[0] + parts[1]) + (parts[2] + parts[3])]
+                    f.set(value, parts[0])
                     f.store_lanes(target, value, place, count)
             f.release(*sources, target)
 
-        vectors = min(_VECTORS, -(-channels // LANES))
-        each_channel_block(f, channels, vectors, True, block)
+        each_channel_block(f, channels, block_vectors(channels, _VECTORS), True, block)

@@ -408,6 +408,12 @@ def vector_lanes(channels: int) -> tuple[int, ...]:
     return tuple(min(LANES, channels - c) for c in range(0, channels, LANES))
 
 
+def block_vectors(channels: int, most: int) -> int:
+    """Vectors per block of channels, so that the fewest are computed twice."""
+    needed = -(-channels // LANES)
+    return min(range(1, min(most, needed) + 1), key=lambda v: (-(-needed // v) * v, -v))
+
+
 def each_channel_block(
     f: Function,
     channels: int,
