@@ -338,7 +338,8 @@ def test_ctrl_c_in_the_middle_of_a_stage(stage: str, slow_model: Path, tmp_path:
             os.killpg(process.pid, signal.SIGINT)
             break
     said = "".join(seen) + process.stderr.read()
-    assert process.wait(timeout=60) == 130, said
+    # The interpreter may end itself by the same signal where C code saw it; to a shell it is 130.
+    assert process.wait(timeout=60) in (130, -signal.SIGINT), said
     # TVM may add, behind it, that a builder of its own was destroyed half-way.
     assert said.splitlines().count("error: interrupted") == 1
     assert "Traceback" not in said

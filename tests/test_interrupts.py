@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import signal
 import threading
 from collections.abc import Iterator
@@ -95,3 +96,15 @@ def test_other_threads_are_let_be() -> None:
     thread.start()
     thread.join()
     assert seen == [signal.default_int_handler]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_signal_behind_the_block_s_end_comes_out_once() -> None:
+    """As when it arrives in contextlib's own `__exit__`: the generator is never resumed."""
+    block = interrupts_kept()
+    block.__enter__()
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    del block  # closes the generator, whose errors pytest turns into warnings
+    gc.collect()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

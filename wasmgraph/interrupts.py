@@ -35,6 +35,9 @@ def interrupts_kept() -> Iterator[None]:
                 stack.callback(signal.signal, number, handler)
         try:
             yield
+        except GeneratorExit:
+            # The signal came between the block's end and this line; it is on its way already.
+            raise
         except BaseException as error:
             if not raised or error is raised[0]:
                 raise

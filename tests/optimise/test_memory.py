@@ -1,0 +1,150 @@
+"""The memory plan: what lives at the same time never shares bytes, whatever the program."""
+
+from __future__ import annotations
+
+from itertools import combinations, pairwise
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wasmgraph.bundle import ALIGNMENT
+from wasmgraph.optimise.memory import MemoryPlan, plan_memory
+from wasmgraph.optimise.program import Call, Place, Port, Program, Storage, TirKernel, Weight
+
+SIZES = st.integers(0, 5000) | st.sampled_from([0, 1, 63, 64, 65, 1 << 20])
+
+
+KERNEL = TirKernel("none", None)
+
+
+def whole(storages: list[Storage], index: int) -> Place:
+    return Place(index, 0, storages[index].nbytes)
+
+
+@st.composite
+def programs(draw: st.DrawFn) -> Program:
+    """Any program: calls read storages that are there already and write new ones.
+
+    Now and then a call writes more of a storage that an earlier one began, as the parts of a
+    concatenation do.
+    """
+    storages = [Storage("input", draw(SIZES)) for _ in range(draw(st.integers(0, 3)))]
+    inputs = tuple(
+        Port(f"in{i}", "uint8", (s.nbytes,), whole(storages, i)) for i, s in enumerate(storages)
+    )
+    weights = {}
+    for _ in range(draw(st.integers(0, 3))):
+        size = draw(SIZES)
+        weights[len(storages)] = Weight(f"w{len(storages)}", np.zeros(size, np.uint8))
+        storages.append(Storage("constant", size))
+    calls = []
+    for _ in range(draw(st.integers(0, 12))):
+        known = st.integers(0, len(storages) - 1)
+        reads = draw(st.lists(known, max_size=4)) if storages else []
+        begun = [i for i, s in enumerate(storages) if s.kind == "computed"]
+        writes = draw(st.lists(st.sampled_from(begun), max_size=1)) if begun else []
+        for _ in range(draw(st.integers(1, 3))):
+            writes.append(len(storages))
+            storages.append(Storage("computed", draw(SIZES)))
+        places = [tuple(whole(storages, i) for i in indices) for indices in (reads, writes)]
+        calls.append(Call(KERNEL, *places, ("node",), "any"))
+    known = st.integers(0, len(storages) - 1)
+    chosen = draw(st.lists(known, max_size=3)) if storages else []
+    outputs = tuple(
+        Port(f"out{i}", "uint8", (storages[s].nbytes,), whole(storages, s))
+        for i, s in enumerate(chosen)
+    )
+    return Program(tuple(storages), weights, inputs, outputs, tuple(calls))
+
+
+def overlap(plan: MemoryPlan, a: int, b: int) -> bool:
+    first, second = plan.buffers[a], plan.buffers[b]
+    return (
+        first.region == second.region
+        and first.offset < second.offset + second.nbytes
+        and second.offset < first.offset + first.nbytes
+    )
+
+
+def lives(program: Program) -> dict[int, tuple[int, int]]:
+    """First and last call that touches each storage, in the plainest way."""
+    touched: dict[int, list[int]] = {}
+    for index, call in enumerate(program.calls):
+        for place in (*call.reads, *call.writes):
+            touched.setdefault(place.storage, []).append(index)
+    return {storage: (calls[0], calls[-1]) for storage, calls in touched.items()}
+
+
+def ports(program: Program) -> set[int]:
+    return {port.place.storage for port in (*program.inputs, *program.outputs)}
+
+
+@given(programs())
+@settings(max_examples=300, deadline=None)
+def test_storages_that_live_at_the_same_time_never_overlap(program: Program) -> None:
+    plan = plan_memory(program)
+    life = lives(program)
+    for a, b in combinations(sorted(life), 2):
+        together = life[a][0] <= life[b][1] and life[b][0] <= life[a][1]
+        if together:
+            assert not overlap(plan, a, b), (plan.buffers[a], plan.buffers[b])
+
+
+@given(programs())
+@settings(max_examples=200, deadline=None)
+def test_inputs_outputs_and_weights_share_bytes_with_nothing(program: Program) -> None:
+    plan = plan_memory(program)
+    for a in ports(program) | set(program.weights):
+        assert plan.buffers[a].region == ("params" if a in program.weights else "io")
+        for b in plan.buffers:
+            assert a == b or not overlap(plan, a, b)
+
+
+@given(programs())
+@settings(max_examples=200, deadline=None)
+def test_every_buffer_is_aligned_and_inside_its_region(program: Program) -> None:
+    plan = plan_memory(program)
+    sizes = {"params": plan.params_nbytes, "io": plan.io_nbytes, "arena": plan.arena_nbytes}
+    assert all(size % ALIGNMENT == 0 for size in sizes.values())
+    for storage, buffer in plan.buffers.items():
+        assert buffer.offset % ALIGNMENT == 0
+        assert buffer.nbytes == program.storages[storage].nbytes
+        assert 0 <= buffer.offset <= buffer.offset + buffer.nbytes <= sizes[buffer.region]
+
+
+@given(programs())
+@settings(max_examples=100, deadline=None)
+def test_everything_that_is_touched_has_a_place_and_the_same_one_each_time(
+    program: Program,
+) -> None:
+    plan = plan_memory(program)
+    assert set(lives(program)) | ports(program) | set(program.weights) <= set(plan.buffers)
+    assert plan == plan_memory(program)
+
+
+def chain(sizes: list[int]) -> Program:
+    """x -> sizes[0] -> sizes[1] ... each storage read once, by the next call."""
+    storages = [Storage("input", 64), *(Storage("computed", size) for size in sizes)]
+    places = [whole(storages, index) for index in range(len(storages))]
+    return Program(
+        tuple(storages),
+        {},
+        (Port("x", "uint8", (64,), places[0]),),
+        (Port("y", "uint8", (sizes[-1],), places[-1]),),
+        tuple(Call(KERNEL, (source,), (target,), (), "any") for source, target in pairwise(places)),
+    )
+
+
+def test_a_chain_of_equal_tensors_needs_room_for_two() -> None:
+    assert plan_memory(chain([1024] * 10)).arena_nbytes == 2048
+
+
+def test_a_chain_needs_no_more_than_its_largest_pair() -> None:
+    sizes = [640, 64, 1280, 128, 320, 2560, 64, 64]
+    largest = max(a + b for a, b in pairwise(sizes[:-1]))
+    assert plan_memory(chain(sizes)).arena_nbytes == largest
+
+
+def test_without_intermediates_there_is_no_arena() -> None:
+    assert plan_memory(chain([64])).arena_nbytes == 0
