@@ -37,7 +37,7 @@ METADATA: dict[str, Any] = {
     "outputs": [{"name": "y", "dtype": "int64", "shape": []}],
     "sizes": {"code": 1, "weights": 2, "arena": 3, "io": 4},
     "kernels": [{"symbol": "add", "description": "add"}],
-    "steps": [{"kernel": 0, "nodes": ["Add#0"]}],
+    "steps": [{"kernel": 0, "nodes": ["Add#0"], "flops": 0}],
 }
 
 EVERYTHING = """(module

@@ -114,12 +114,14 @@ class Step:
         buffers: One per pointer parameter, in order; the last `writes` of them are written.
         nodes: Names of the ONNX nodes this call computes (an unnamed node is `Op#index`).
         writes: How many trailing buffers are outputs.
+        flops: Multiplications and additions of the direct algorithm; 0 where it is not a product.
     """
 
     kernel: int
     buffers: tuple[Buffer, ...]
     nodes: tuple[str, ...]
     writes: int = 1
+    flops: int = 0
 
 
 @dataclass(frozen=True)
@@ -268,7 +270,13 @@ def _graph_from_json(data: dict[str, Any]) -> Graph:
         ),
         kernels=tuple(Kernel(**k) for k in data["kernels"]),
         steps=tuple(
-            Step(s["kernel"], tuple(map(buffer, s["buffers"])), tuple(s["nodes"]), s["writes"])
+            Step(
+                s["kernel"],
+                tuple(map(buffer, s["buffers"])),
+                tuple(s["nodes"]),
+                s["writes"],
+                s["flops"],
+            )
             for s in data["steps"]
         ),
         params_nbytes=data["params_nbytes"],

@@ -88,10 +88,17 @@ class KernelInfo:
 
 @dataclass(frozen=True)
 class StepInfo:
-    """A kernel call: the kernel's index and the names of the ONNX nodes it computes."""
+    """A kernel call.
+
+    Attributes:
+        kernel: Its index.
+        nodes: Names of the ONNX nodes it computes.
+        flops: Multiplications and additions of the direct algorithm; 0 where it is not a product.
+    """
 
     kernel: int
     nodes: tuple[str, ...]
+    flops: int = 0
 
 
 @dataclass(frozen=True)
@@ -223,7 +230,8 @@ def _step(record: Record) -> StepInfo:
     nodes = record.get("nodes")
     if not isinstance(nodes, list) or not all(isinstance(node, str) for node in nodes):
         _fail("nodes", "a list of strings", nodes)
-    return StepInfo(_count(record, "kernel"), tuple(nodes))
+    flops = _count(record, "flops") if "flops" in record else 0
+    return StepInfo(_count(record, "kernel"), tuple(nodes), flops)
 
 
 def _tensors(record: Record, key: str) -> tuple[TensorInfo, ...]:

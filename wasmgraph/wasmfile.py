@@ -30,9 +30,12 @@ ABI_FUNCTIONS = (
     "wg_error",
     "wg_error_len",
 )
-"""The functions every graph exports; `_initialize` may be there too."""
+"""The functions every graph exports."""
 
-ABI_EXPORTS = frozenset({"memory", "_initialize", *ABI_FUNCTIONS})
+OPTIONAL_FUNCTIONS = ("_initialize", "wg_step")
+"""Functions that a graph may export besides; `wg_step` is for profilers."""
+
+ABI_EXPORTS = frozenset({"memory", *ABI_FUNCTIONS, *OPTIONAL_FUNCTIONS})
 
 # In the order in which a module has them.
 _SECTIONS = {
@@ -324,8 +327,7 @@ def check_graph(data: bytes) -> Metadata:
             )
     kinds = {export.name: export.kind for export in module.exports}
     expected = {"memory": "memory", **dict.fromkeys(ABI_FUNCTIONS, "func")}
-    if "_initialize" in kinds:
-        expected["_initialize"] = "func"
+    expected.update({name: "func" for name in OPTIONAL_FUNCTIONS if name in kinds})
     for name, kind in expected.items():
         if kinds.get(name) != kind:
             found = f"a {kinds[name]}" if name in kinds else "nothing"

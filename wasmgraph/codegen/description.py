@@ -72,6 +72,7 @@ def describe(
                 tuple(map(locate, (*call.reads, *call.writes))),
                 call.nodes,
                 len(call.writes),
+                getattr(call.kernel, "flops", 0),
             )
             for call in program.calls
         ),

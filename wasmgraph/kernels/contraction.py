@@ -99,6 +99,14 @@ class Contraction:
             total *= extent
         return total
 
+    @property
+    def flops(self) -> int:
+        """Multiplications and additions."""
+        total = 2 * self.row_count * self.columns * self.depth
+        for axis in self.batch:
+            total *= axis.extent
+        return total
+
     def assemble(self, name: str) -> Function:
         """Parameters: a, b, bias (if any), the chain's other operands, out."""
         f = Function(name, 3 + self.has_bias + len(self.operands))

@@ -66,6 +66,11 @@ class ThinContraction:
             total *= extent
         return total
 
+    @property
+    def flops(self) -> int:
+        """Multiplications and additions."""
+        return 2 * self.row_count * self.columns * self.depth
+
     def assemble(self, name: str) -> Function:
         """Parameters: a, b as [column, k], bias (if any), out."""
         f = Function(name, 3 + self.has_bias)

@@ -1,7 +1,7 @@
 """Writes `generated.rs`: the graph as Rust source for the executor crate.
 
-Tables of inputs and outputs, and one straight line of kernel calls whose addresses are constants
-to the linker. The description is checked first, since everything in it becomes an address or a
+Tables of inputs and outputs, and the kernel call of every step, whose addresses are constants to
+the linker. The description is checked first, since everything in it becomes an address or a
 name in the source. Nothing is compiled here.
 """
 
@@ -47,11 +47,11 @@ def graph_source(graph: Graph) -> str:
     parts += _tensors("OUTPUTS", graph.outputs)
     parts.append("/// The ONNX nodes of every step.\npub const STEPS: &[&str] = &[\n")
     parts += (f"    {_literal(', '.join(step.nodes))},\n" for step in graph.steps)
-    parts.append("];\n\npub unsafe fn run() -> Result<(), Failure> {\n")
+    parts.append("];\n\npub unsafe fn step(number: usize) -> i32 {\n    match number {\n")
     for number, step in enumerate(graph.steps):
         arguments = ", ".join(map(_address, step.buffers))
-        parts.append(f"    check({number}, k{step.kernel}({arguments}))?;\n")
-    parts.append("    Ok(())\n}\n")
+        parts.append(f"        {number} => k{step.kernel}({arguments}),\n")
+    parts.append("        _ => 0,\n    }\n}\n")
     return "".join(parts)
 
 

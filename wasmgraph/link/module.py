@@ -162,7 +162,7 @@ def _metadata(graph: Graph, code_nbytes: int, rust: RustToolchain) -> Metadata:
         outputs=tuple(TensorInfo(t.name, t.dtype, t.shape) for t in graph.outputs),
         sizes=Sizes(code_nbytes, graph.params_nbytes, graph.arena_nbytes, graph.io_nbytes),
         kernels=tuple(KernelInfo(k.symbol, k.description) for k in graph.kernels),
-        steps=tuple(StepInfo(step.kernel, step.nodes) for step in graph.steps),
+        steps=tuple(StepInfo(step.kernel, step.nodes, step.flops) for step in graph.steps),
     )
 
 

@@ -122,6 +122,13 @@ class Instance(Protocol):
                 After any error the instance is of no further use.
         """
 
+    def run_step(self, index: int, times: int) -> None:
+        """Run one step `times` times on whatever its buffers hold, to see how long it takes.
+
+        Raises:
+            InferenceError: there is no such step, it fails, or the graph has no `wg_step`.
+        """
+
     def close(self) -> None:
         """Give back its memory; calling it again does nothing."""
 

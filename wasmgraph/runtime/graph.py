@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,22 @@ from wasmgraph.wasmfile import check_graph
 
 if TYPE_CHECKING:
     from wasmgraph.metadata import Metadata, TensorInfo
+
+
+def _time_step(instance: Instance, step: int, share: float) -> float:
+    """Seconds of one execution: the slope between few and many."""
+
+    def duration(times: int) -> float:
+        began = time.perf_counter()
+        instance.run_step(step, times)
+        return time.perf_counter() - began
+
+    instance.run_step(step, 1)
+    estimate = max(duration(1), 1e-7)
+    times = max(1, int(share / 4 / estimate))
+    idle = min(duration(0) for _ in range(3))
+    best = min(duration(times) for _ in range(3))
+    return max(best - idle, 0.0) / times
 
 
 class Graph:
@@ -92,6 +109,24 @@ class Graph:
             raise
         self._release(instance)
         return {spec.name: array for spec, array in zip(self.outputs, results, strict=True)}
+
+    def time_steps(self, seconds: float = 1.0) -> list[float]:
+        """How long each step takes, in seconds, on the values that the last run left behind.
+
+        Every step is repeated until its share of `seconds` is used up, and the best of three
+        rounds counts; the cost of the call from outside is taken off.
+
+        Raises:
+            InferenceError: the graph cannot run its steps one by one.
+            ValueError: the graph is closed.
+        """
+        self._check_open()
+        instance = self._take()
+        try:
+            steps = range(len(self.metadata.steps))
+            return [_time_step(instance, step, seconds / max(1, len(steps))) for step in steps]
+        finally:
+            self._release(instance)
 
     def close(self) -> None:
         """Give back memory and code. A run under way in another thread ends first; then its

@@ -53,6 +53,7 @@ _SIGNATURES = {
     "wg_error": "(result i32)",
     "wg_error_len": "(result i32)",
 }
+_OPTIONAL_SIGNATURES = {"_initialize": "", "wg_step": "(param i32 i32) (result i32)"}
 _INITIALIZE = "_initialize"
 
 
@@ -132,8 +133,8 @@ class WasmtimeProgram:
             self.watchdog = Watchdog(engine.increment_epoch, interval)
         self._check_memory(module)
         self.functions = tuple(_SIGNATURES)
-        if any(item.name == _INITIALIZE for item in module.exports):
-            self.functions += (_INITIALIZE,)
+        exported = {item.name for item in module.exports}
+        self.functions += tuple(name for name in _OPTIONAL_SIGNATURES if name in exported)
         linker = wasmtime.Linker(engine)
         try:
             define_wasi(linker, module.imports, self.console)
@@ -213,6 +214,18 @@ class WasmtimeInstance:
                     self._report(f"the graph has no output {spec.name!r}")
                 results.append(self._view(pointer, spec, dtype).astype(spec.dtype, order="C"))
             return results
+
+    def run_step(self, index: int, times: int) -> None:
+        """Run one step alone; see the interface."""
+        with self._guest(InferenceError):
+            if "wg_step" not in self._functions:
+                raise InferenceError(
+                    "the graph cannot run its steps one by one",
+                    hint="compile the model again with this version",
+                )
+            code = self._call("wg_step", index, times)
+            if code != 0:
+                raise InferenceError(f"step {index} failed with code {code}")
 
     def close(self) -> None:
         """Free the store and its memory."""
@@ -333,7 +346,7 @@ def _probe(names: tuple[str, ...]) -> bytes:
     Asking for the types through wasmtime-py aborts the process where a graph uses one that its C
     interface lacks (a vector as a parameter, say).
     """
-    signatures = {**_SIGNATURES, _INITIALIZE: ""}
+    signatures = {**_SIGNATURES, **_OPTIONAL_SIGNATURES}
     fields = (f'(import "graph" "{name}" (func {signatures[name]}))' for name in names)
     return bytes(wasmtime.wat2wasm(f"(module {' '.join(fields)})"))
 

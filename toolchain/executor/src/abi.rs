@@ -111,6 +111,22 @@ pub extern "C" fn wg_run() -> i32 {
     answer(run().map(|()| 0), 1)
 }
 
+/// Runs step `i` alone, `times` times, on whatever its buffers hold: how long a step takes is all
+/// that this tells. 0 is success, the kernel's code or -3 (there is no such step) anything else.
+#[no_mangle]
+pub extern "C" fn wg_step(i: u32, times: u32) -> i32 {
+    if i as usize >= STEPS.len() {
+        return -3;
+    }
+    for _ in 0..times {
+        let code = unsafe { graph::step(i as usize) };
+        if code != 0 {
+            return code;
+        }
+    }
+    0
+}
+
 /// The address of output `i`'s bytes, valid after a run and until the next; null on error. It never
 /// changes, and may be that of an input or a constant.
 #[no_mangle]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from wasmgraph.kernels.pooling import Pool
+from wasmgraph.kernels.pooling import Pool, separated
 from wasmgraph.kernels.resize import Resize, axis_table
 from wasmgraph.optimise.opgraph import Op
 from wasmgraph.optimise.select.builder import Builder
 from wasmgraph.optimise.view import View, channel_last
+
+SEPARATE_FROM = 5
+"""Maxima over windows this large go along rows, then columns: see `separated` for the figures."""
 
 
 def _channel_last(builder: Builder, op: Op) -> View | None:
@@ -53,7 +56,16 @@ def pool(builder: Builder, op: Op) -> bool:
         pad_right=right,
         count_include_pad=bool(op.attrs.count_include_pad),
     )
-    builder.emit(kernel, [view], [out], op.nodes, op.kind.removeprefix("nn."))
+    name = op.kind.removeprefix("nn.")
+    if kernel.op == "max" and min(kernel.kernel_h, kernel.kernel_w) >= SEPARATE_FROM:
+        across, down = separated(kernel)
+        between = builder.allocate(
+            (shape[0], shape[1], view.shape[2], shape[3]), order=channel_last(4)
+        )
+        builder.emit(across, [view], [between], op.nodes, name)
+        builder.emit(down, [between], [out], op.nodes, name)
+    else:
+        builder.emit(kernel, [view], [out], op.nodes, name)
     builder.set(op.outputs[0], out)
     return True
 

@@ -1,0 +1,121 @@
+"""`wasmgraph profile`: time, share and speed of every kernel call, with the ONNX nodes behind it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wasmgraph.cli.background import interruptible
+from wasmgraph.cli.console import FILE, Terminal, common_options, example
+from wasmgraph.cli.inputs import InputOptions, input_options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from wasmgraph.measure.profile import Profile
+
+DEFAULT_SECONDS = 2.0
+DEFAULT_TOP = 20
+
+
+@click.command(
+    epilog=example(
+        "wasmgraph profile digits.wasm",
+        "wasmgraph profile model.wasm --top 10 --picture profile.svg",
+    )
+)
+@click.argument("graph", type=FILE, metavar="GRAPH.wasm")
+@input_options
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=DEFAULT_SECONDS,
+    show_default="2",
+    metavar="S",
+    help="For how long to measure, about.",
+)
+@click.option(
+    "--steps",
+    "shown",
+    type=click.IntRange(min=1),
+    default=DEFAULT_TOP,
+    show_default="20",
+    metavar="N",
+    help="Show the N slowest steps; --json has them all.",
+)
+@click.option(
+    "--picture",
+    type=FILE,
+    metavar="FILE.svg|FILE.png",
+    help="Draw the slowest steps as bars.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default="0",
+    metavar="N",
+    help="Of the random inputs, for those that no -i gives.",
+)
+@common_options
+def command(
+    terminal: Terminal,
+    /,
+    *,
+    graph: Path,
+    seconds: float,
+    shown: int,
+    picture: Path | None,
+    seed: int,
+    **inputs: Any,
+) -> None:
+    """Time every step of GRAPH.wasm by itself under Wasmtime.
+
+    A step that runs alone finds its inputs in the cache, so the steps' sum can be a little less than
+    what a run takes. The limit is that of 128-bit multiply-adds on this machine.
+    """
+    options = InputOptions(**inputs)
+    with terminal.stages():
+        from wasmgraph.measure.picture import draw_profile
+        from wasmgraph.measure.profile import profile_graph
+        from wasmgraph.runtime import load
+        from wasmgraph.tensors.random import random_inputs
+
+        def measured() -> Profile:
+            with load(graph) as loaded:
+                given = {**random_inputs(loaded.inputs, seed), **options.read(loaded.inputs)}
+                return profile_graph(loaded, given, seconds)
+
+        profile = interruptible(measured)
+        if picture is not None:
+            draw_profile(profile, picture)
+    terminal.result(profile.to_json(), lambda console: _draw(console, profile, shown))
+
+
+def _draw(console: Console, profile: Profile, shown: int) -> None:
+    from wasmgraph.cli.tables import plain_table
+    from wasmgraph.runtime.base import printable
+
+    figures = ["ms", "share", "GFLOP/s", "of limit"]
+    table = plain_table("step", "kernel", *figures, "ONNX nodes", right=["step", *figures])
+    for step in sorted(profile.steps, key=lambda s: -s.seconds)[:shown]:
+        rate = f"{step.rate / 1e9:.1f}" if step.flops else ""
+        of_limit = f"{step.rate / profile.limit:.0%}" if step.flops else ""
+        table.add_row(
+            str(step.step),
+            printable(step.description),
+            f"{step.seconds * 1e3:.3f}",
+            f"{step.share:.1%}",
+            rate,
+            of_limit,
+            printable(", ".join(step.nodes)),
+        )
+    flops = sum(step.flops for step in profile.steps)
+    rate = flops / profile.seconds if profile.seconds else 0.0
+    console.print(table)
+    console.print(
+        f"{len(profile.steps)} steps, {profile.seconds * 1e3:.2f} ms in all; {rate / 1e9:.1f} GFLOP/s, "
+        f"{rate / profile.limit:.0%} of the limit of {profile.limit / 1e9:.1f}"
+    )
