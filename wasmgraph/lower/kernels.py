@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from wasmgraph.assembler import Function
+from wasmgraph.assembler.function import relaxed_simd
+from wasmgraph.assembler.scalar import scalarise
 from wasmgraph.bundle import SimdLevel
 from wasmgraph.errors import Obstacle, UnsupportedModelError
-from wasmgraph.optimise.program import Kernel, Program, TirKernel
+from wasmgraph.optimise.program import AssembledKernel, Kernel, Program, TirKernel
 from wasmgraph.progress import Reporter
 
 
@@ -79,7 +82,7 @@ def lower_kernels(program: Program, simd: SimdLevel, reporter: Reporter) -> Lowe
                 reason = lines[-1] if lines else repr(error)
                 obstacles.append(Obstacle(node, call.description, reason))
         else:
-            functions.append(kernel.assemble(symbol))
+            functions.append(_assemble(kernel, symbol, simd))
         index[kernel] = len(kernels)
         buffers = len(call.reads) + len(call.writes)
         kernels.append(LoweredKernel(symbol, buffers, call.description))
@@ -89,6 +92,12 @@ def lower_kernels(program: Program, simd: SimdLevel, reporter: Reporter) -> Lowe
             "these fused operators cannot be lowered to WebAssembly:", obstacles=obstacles
         )
     return LoweredKernels(tuple(kernels), index, tuple(functions), tir)
+
+
+def _assemble(kernel: AssembledKernel, symbol: str, simd: SimdLevel) -> Function:
+    with relaxed_simd() if simd == "relaxed" else nullcontext():
+        function = kernel.assemble(symbol)
+    return scalarise(function) if simd == "none" else function
 
 
 def _identifier(description: str) -> str:
