@@ -47,12 +47,13 @@ LANES = 4
 
 @dataclass(frozen=True)
 class BatchAxis:
-    """Independent products: extent, and elements between them in a, b and the output."""
+    """Independent products: extent, and elements between them in a, b, the output and the bias."""
 
     extent: int
     a: int
     b: int
     out: int
+    bias: int = 0
 
 
 @dataclass(frozen=True)
@@ -185,6 +186,9 @@ class _Assembly:
         axis = spec.batch[level]
         pointers = [self.a, self.b, self.out, *self.operands]
         steps = [axis.a, axis.b, axis.out, *(o.batch[level] for o in spec.operands)]
+        if self.bias is not None:
+            pointers.append(self.bias)
+            steps.append(axis.bias)
         with f.repeat(axis.extent):
             self._batches(level + 1)
             advance(f, pointers, steps)

@@ -111,9 +111,11 @@ def _compile(file: GraphFile, engine: wasmtime.Engine, data: bytes) -> wasmtime.
     try:
         return wasmtime.Module(engine, data)
     except wasmtime.WasmtimeError as error:
+        hint = "the file may be damaged: compile the model again"
+        if "support is not enabled" in str(error):
+            hint = f"this engine lacks what {file.metadata.simd} needs: compile with another --simd"
         raise LoadError(
-            f"{file.path} is not a valid WebAssembly module: {_first_line(error)}",
-            hint="the file may be damaged: compile the model again",
+            f"{file.path} is not a valid WebAssembly module: {_first_line(error)}", hint=hint
         ) from error
 
 

@@ -33,6 +33,7 @@ class Builder:
         self._known_weights: dict[Any, int] = {}
         self._views: dict[int, View] = {}
         self._calls: list[Call] = []
+        self._copies: dict[tuple[View, tuple[int, ...]], View] = {}
         for tensor in graph.inputs:
             info = graph.tensors[tensor]
             storage = self._new_storage("input", element_count(info.shape), info.dtype)
@@ -112,9 +113,12 @@ class Builder:
         """The view itself if it is dense in this order of axes (C by default), else a copy."""
         if view.is_dense(order):
             return view
-        copy = self.allocate(view.shape, view.dtype, order)
-        self.copy(view, copy, nodes)
-        return copy
+        # What lies in a storage is written once, so a copy serves whoever wants it next, too.
+        key = (view, tuple(range(len(view.shape)) if order is None else order))
+        if key not in self._copies:
+            self._copies[key] = self.allocate(view.shape, view.dtype, order)
+            self.copy(view, self._copies[key], nodes)
+        return self._copies[key]
 
     def copy(self, source: View, target: View, nodes: frozenset[int]) -> None:
         """Copy element by element; constants move at compile time where the target is a whole."""

@@ -161,7 +161,7 @@ def _select_convolution(builder: Builder, group: Group) -> bool:
     batch = ()
     if window.groups > 1:
         packed = packed_columns(columns) * grouped.shape[1]
-        batch = (BatchAxis(window.groups, per_group, packed, columns),)
+        batch = (BatchAxis(window.groups, per_group, packed, columns, bias=columns),)
     _emit(
         builder,
         group,
@@ -290,7 +290,7 @@ def _emit(
     if isinstance(b, _Weights):
         b = builder.weight(pack_columns(b.array), b.name)
     bias, chain, tensors = peel_bias(builder, group, product.channel_axis)
-    views = [builder.view(tensor) for tensor in tensors]
+    views = [_readable(builder, builder.view(t), out, product, group.nodes) for t in tensors]
     operands = [_row_operand(view, out, product) for view in views]
     reads = [a, b]
     if bias is not None:
@@ -371,6 +371,18 @@ def _row_axes(view: View, product: _Product) -> tuple[tuple[int, ...], tuple[tup
     batch = len(product.batch) if product.channel_axis != 1 else 0
     axes = [a for a in range(batch, len(view.shape)) if a != product.channel_axis]
     return merged_axes([view.shape[a] for a in axes], [view.strides[a] for a in axes])
+
+
+def _readable(
+    builder: Builder, view: View, out: View, product: _Product, nodes: frozenset[int]
+) -> View:
+    """An operand with its columns adjacent or all the same."""
+    column = view.broadcast(out.shape).strides[product.channel_axis]
+    if column in (0, 1) or out.shape[product.channel_axis] == 1:
+        return view
+    missing = len(out.shape) - len(view.shape)
+    order = [axis - missing for axis in out.order() if axis >= missing]
+    return builder.dense(view, nodes, order)
 
 
 def _row_operand(view: View, out: View, product: _Product) -> RowOperand | None:
