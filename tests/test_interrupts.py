@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from wasmgraph.interrupts import interrupts_kept
+from wasmgraph.interrupts import interrupts_held, interrupts_kept
 
 
 @pytest.fixture(autouse=True)
@@ -108,3 +108,31 @@ def test_a_signal_behind_the_block_s_end_comes_out_once() -> None:
     del block  # closes the generator, whose errors pytest turns into warnings
     gc.collect()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_held_interrupt_comes_at_the_end_of_the_block() -> None:
+    finished = False
+    with pytest.raises(KeyboardInterrupt), interrupts_held():  # noqa: PT012
+        press()
+        finished = True
+    assert finished
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_error_inside_the_held_block_is_not_lost() -> None:
+    with pytest.raises(ValueError, match="its own"), interrupts_held():
+        raise ValueError("its own")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_nothing_is_held_in_another_thread() -> None:
+    entered = []
+
+    def work() -> None:
+        with interrupts_held():
+            entered.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert entered == [signal.default_int_handler]

@@ -1,4 +1,4 @@
-"""Ctrl-C that stays Ctrl-C while TVM works.
+"""Ctrl-C that stays Ctrl-C while TVM works, and that does not come between a process and its owner.
 
 TVM's C++ code looks for signals, runs Python's handler and carries what it raises back through its
 own frames; where Python and C++ calls are nested, a RuntimeError without text comes out instead.
@@ -44,6 +44,29 @@ def interrupts_kept() -> Iterator[None]:
             raise raised[0] from error
         if raised:
             raise raised[0]
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """A SIGINT or SIGTERM that comes inside the block is handled at its end; keep the block short.
+
+    For steps of which nobody could say afterwards how far they came, such as starting a process.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[tuple[int, FrameType | None]] = []
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    with ExitStack() as stack:
+        for number, handler in handlers.items():
+            if callable(handler):
+                signal.signal(number, lambda *came: held.append(came))
+                stack.callback(signal.signal, number, handler)
+        yield
+    for number, frame in held:
+        handler = handlers[number]
+        assert callable(handler)
+        handler(number, frame)
 
 
 def _remembering(

@@ -259,13 +259,18 @@ def test_details_go_to_the_reporter(tmp_path: Path) -> None:
 SLOW_CARGO = "#!/bin/sh\nsleep 1000 &\necho $! > {pid}\nwait\n"
 
 
-def test_an_interrupt_kills_cargo_and_its_children_and_leaves_no_file(tmp_path: Path) -> None:
+def interrupt_while_linking(tmp_path: Path, before: str) -> None:
+    """Run a program that begins with `before` and links; press Ctrl-C once cargo runs.
+
+    Fails unless cargo and its child are killed and no file is left behind.
+    """
     cargo, pid = tmp_path / "cargo", tmp_path / "pid"
     cargo.write_text(SLOW_CARGO.format(pid=pid))
     cargo.chmod(0o755)
     folder = tmp_path / "out"
     (folder / "temporary").mkdir(parents=True)
     program = (
+        f"{before}\n"
         "import sys; from pathlib import Path; from wasmgraph.link import link\n"
         "from wasmgraph.bundle import read_bundle\n"
         "link(read_bundle(Path(sys.argv[1])), Path(sys.argv[2]))"
@@ -291,6 +296,28 @@ def test_an_interrupt_kills_cargo_and_its_children_and_leaves_no_file(tmp_path: 
     child = int(pid.read_text())
     wait_until(lambda: not is_running(child))
     assert list(folder.rglob("*")) == [folder / "temporary"]
+
+
+def test_an_interrupt_kills_cargo_and_its_children_and_leaves_no_file(tmp_path: Path) -> None:
+    interrupt_while_linking(tmp_path, "")
+
+
+# Starting a process takes long, so that Ctrl-C finds it forked and not yet handed over.
+SLOW_START = """
+import os, subprocess, time
+class SlowPopen(subprocess.Popen):
+    def __init__(self, command, **options):
+        super().__init__(command, **options)
+        if str(command[0]) == os.environ["WASMGRAPH_CARGO"]:
+            deadline = time.monotonic() + 1
+            while time.monotonic() < deadline:
+                time.sleep(0.01)
+subprocess.Popen = SlowPopen
+"""
+
+
+def test_an_interrupt_while_cargo_starts_kills_it_too(tmp_path: Path) -> None:
+    interrupt_while_linking(tmp_path, SLOW_START)
 
 
 def wait_until(holds: Callable[[], bool]) -> None:

@@ -7,9 +7,12 @@ import re
 import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from wasmgraph.errors import ToolchainError
+from wasmgraph.interrupts import interrupts_held
 from wasmgraph.link.rust import RustToolchain
 
 MODULE_NAME = "wasmgraph_executor.wasm"
@@ -59,8 +62,21 @@ def _environment(rust: RustToolchain, crate: Path, link_arguments: Sequence[str]
 
 def _run(command: list[str], folder: Path, environment: dict[str, str]) -> tuple[int, str]:
     """Exit status and stderr. Whatever interrupts the wait, cargo and its children are killed."""
+    with ExitStack() as stack:
+        # An interrupt after the fork and before the assignment would leave nobody to kill it.
+        with interrupts_held():
+            process = _start(command, folder, environment)
+            stack.enter_context(process)
+            stack.push(partial(_kill_on_error, process))
+        _, said = process.communicate()
+    return process.returncode, said.decode(errors="replace")
+
+
+def _start(
+    command: list[str], folder: Path, environment: dict[str, str]
+) -> subprocess.Popen[bytes]:
     try:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             command,
             cwd=folder,
             env=environment,
@@ -72,13 +88,13 @@ def _run(command: list[str], folder: Path, environment: dict[str, str]) -> tuple
         )
     except OSError as error:
         raise ToolchainError(f"{command[0]} cannot be started: {error.strerror}") from error
-    with process:
-        try:
-            _, said = process.communicate()
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-    return process.returncode, said.decode(errors="replace")
+
+
+def _kill_on_error(
+    process: subprocess.Popen[bytes], kind: type[BaseException] | None, *_: object
+) -> None:
+    if kind is not None:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _failure(said: str, status: int) -> ToolchainError:
