@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import wasmgraph
+
 CI = Path(__file__).resolve().parents[2] / "samples" / "ci"
 STEP = CI / "wasmgraph-step.sh"
 
@@ -97,3 +99,8 @@ def test_no_model_shows_the_usage(wasmgraph_command: Path) -> None:
 
 def test_the_workflow_calls_the_step() -> None:
     assert f"ci/{STEP.name} " in (CI / "workflow.yml").read_text(encoding="utf-8")
+
+
+def test_the_workflow_installs_this_version() -> None:
+    workflow = (CI / "workflow.yml").read_text(encoding="utf-8")
+    assert f"/wasmgraph-{wasmgraph.__version__}-py3-none-any.whl\n" in workflow
