@@ -8,11 +8,13 @@ place, hence rtol 1e-6).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import wasmgraph
 from tests.onnx_models import Array, make_model, node, run_as_wasm
 
 INT64_MAX = 2**63 - 1
@@ -210,3 +212,28 @@ def test_an_index_out_of_range_reads_nothing_foreign() -> None:
     indices = np.array([99, -99, 2**40, INT64_MIN])
     found = run_as_wasm(model, {"i": indices})["y"]
     assert all(row in table.tolist() for row in found.tolist())
+
+
+def test_operators_without_a_converter_run_by_their_definition(tmp_path: Path) -> None:
+    """Against onnxruntime, with attributes left at their defaults; tolerances are verify's own."""
+    nodes = [
+        node("Celu", "x", "celu"),
+        node("Mish", "x", "mish"),
+        node("ThresholdedRelu", "x", "threshold"),
+        node("Shrink", "x", "shrink"),
+        node("MeanVarianceNormalization", "picture", "mvn"),
+        node("GroupNormalization", "picture scale bias", "group", num_groups=3),
+        node("HannWindow", "size", "window"),
+        node("Mul", "window z8", "windowed"),
+    ]
+    model = make_model(
+        nodes,
+        {"x": (3, 4, 5), "picture": (2, 3, 4, 4), "z8": (8,)},
+        "celu mish threshold shrink mvn group windowed",
+        {"scale": STATISTICS[0], "bias": STATISTICS[1], "size": np.array(8)},
+        opset=21,
+    )
+    wasmgraph.compile(model, tmp_path / "out.wasm", verify=False)
+    feeds = {"x": X * 3, "picture": INPUTS["picture"], "z8": np.ones(8, np.float32)}
+    report = wasmgraph.verify(tmp_path / "out.wasm", model, feeds)
+    assert report.agrees, [str(output) for output in report.outputs if not output.agrees]
