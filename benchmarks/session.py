@@ -30,7 +30,7 @@ REFERENCE = "native-1"
 SETTLE = 0.1
 """Of a slice: untimed runs at its start, which bring caches and branch predictors back."""
 
-LIMIT_SECONDS = 0.06
+LIMIT_SECONDS = 0.15
 """Of each slice, for the multiply-add loop."""
 
 LOAD_TIMEOUT = 300.0
