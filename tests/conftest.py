@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from wasmgraph.crash_handlers import import_tvm
+
+# Some test modules import TVM by themselves, after others have started Wasmtime.
+import_tvm()
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 DIGITS = CHECKOUT / "samples" / "digits"
 

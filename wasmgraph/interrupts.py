@@ -60,13 +60,13 @@ def interrupts_held() -> Iterator[None]:
     with ExitStack() as stack:
         for number, handler in handlers.items():
             if callable(handler):
-                signal.signal(number, lambda *came: held.append(came))
+                signal.signal(number, lambda *arguments: held.append(arguments))
                 stack.callback(signal.signal, number, handler)
         yield
-    for number, frame in held:
-        handler = handlers[number]
+    for came, frame in held:
+        handler = handlers[signal.Signals(came)]
         assert callable(handler)
-        handler(number, frame)
+        handler(came, frame)
 
 
 def _remembering(

@@ -1,4 +1,4 @@
-"""`wasmgraph profile`: time, share and speed of every kernel call, with the ONNX nodes behind it."""
+"""`wasmgraph profile`: time, share and speed of every kernel call, and the ONNX nodes behind it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEFAULT_TOP = 20
 @click.command(
     epilog=example(
         "wasmgraph profile digits.wasm",
-        "wasmgraph profile model.wasm --top 10 --picture profile.svg",
+        "wasmgraph profile model.wasm --steps 10 --picture profile.svg",
     )
 )
 @click.argument("graph", type=FILE, metavar="GRAPH.wasm")
@@ -73,8 +73,8 @@ def command(
 ) -> None:
     """Time every step of GRAPH.wasm by itself under Wasmtime.
 
-    A step that runs alone finds its inputs in the cache, so the steps' sum can be a little less than
-    what a run takes. The limit is that of 128-bit multiply-adds on this machine.
+    A step that runs alone finds its inputs in the cache, so the steps' sum can be a little less
+    than what a run takes. The limit is that of 128-bit multiply-adds on this machine.
     """
     options = InputOptions(**inputs)
     with terminal.stages():
@@ -101,14 +101,14 @@ def _draw(console: Console, profile: Profile, shown: int) -> None:
     figures = ["ms", "share", "GFLOP/s", "of limit"]
     table = plain_table("step", "kernel", *figures, "ONNX nodes", right=["step", *figures])
     for step in sorted(profile.steps, key=lambda s: -s.seconds)[:shown]:
-        rate = f"{step.rate / 1e9:.1f}" if step.flops else ""
+        speed = f"{step.rate / 1e9:.1f}" if step.flops else ""
         of_limit = f"{step.rate / profile.limit:.0%}" if step.flops else ""
         table.add_row(
             str(step.step),
             printable(step.description),
             f"{step.seconds * 1e3:.3f}",
             f"{step.share:.1%}",
-            rate,
+            speed,
             of_limit,
             printable(", ".join(step.nodes)),
         )
@@ -116,6 +116,6 @@ def _draw(console: Console, profile: Profile, shown: int) -> None:
     rate = flops / profile.seconds if profile.seconds else 0.0
     console.print(table)
     console.print(
-        f"{len(profile.steps)} steps, {profile.seconds * 1e3:.2f} ms in all; {rate / 1e9:.1f} GFLOP/s, "
-        f"{rate / profile.limit:.0%} of the limit of {profile.limit / 1e9:.1f}"
+        f"{len(profile.steps)} steps, {profile.seconds * 1e3:.2f} ms in all; "
+        f"{rate / 1e9:.1f} GFLOP/s, {rate / profile.limit:.0%} of the limit of {profile.limit / 1e9:.1f}"
     )

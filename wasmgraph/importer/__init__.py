@@ -45,6 +45,9 @@ def import_model(
         InputError: `shapes` names no input, or does not fit.
         UnsupportedModelError: open axes, or nodes that cannot be compiled, each listed.
     """
+    from wasmgraph.crash_handlers import import_tvm
+
+    import_tvm()  # before anything else does
     from wasmgraph.importer.network import network_from_proto
     from wasmgraph.importer.normalise import normalise
     from wasmgraph.importer.normalise.inline import inline_local_functions
