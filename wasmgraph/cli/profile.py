@@ -117,5 +117,6 @@ def _draw(console: Console, profile: Profile, shown: int) -> None:
     console.print(table)
     console.print(
         f"{len(profile.steps)} steps, {profile.seconds * 1e3:.2f} ms in all; "
-        f"{rate / 1e9:.1f} GFLOP/s, {rate / profile.limit:.0%} of the limit of {profile.limit / 1e9:.1f}"
+        f"{rate / 1e9:.1f} GFLOP/s, {rate / profile.limit:.0%} of the limit of "
+        f"{profile.limit / 1e9:.1f}"
     )
