@@ -20,7 +20,7 @@ def test_json_has_every_step_with_its_nodes(wasmgraph: Command, digits_wasm: Pat
     products = [step for step in steps if step["flops"]]
     # Two convolutions and one matrix product (samples/digits/train.py).
     assert len(products) == 3
-    assert all(0 < step["gflops"] for step in products)
+    assert all(step["gflops"] > 0 for step in products)
     assert all(step["nodes"] for step in products)
 
 

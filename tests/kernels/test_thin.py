@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.kernels.runner import run_kernel
 from wasmgraph.kernels.chain import IDENTITY, Chain, Step
-from wasmgraph.kernels.contraction import merge_axes
+from wasmgraph.kernels.rows import merge_axes
 from wasmgraph.kernels.thin import ThinContraction
 
 RELU = Chain(1, (Step("relu", (0,)),))

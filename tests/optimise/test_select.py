@@ -1,4 +1,4 @@
-"""Layouts, fusion and kernels: what becomes of small graphs, and that it still computes the same."""
+"""Layouts, fusion and kernels: what becomes of small graphs, and that they compute the same."""
 
 from __future__ import annotations
 

@@ -17,10 +17,15 @@ from tvm.relax.frontend.onnx import onnx_frontend
 
 from wasmgraph.errors import ModelError, Obstacle
 from wasmgraph.importer.converters import find_converter
-from wasmgraph.importer.converters.static import constant, dtype_of, shape_of
+from wasmgraph.importer.converters.static import (
+    constant,
+    dtype_of,
+    has_static_shape,
+    shape_of,
+)
 from wasmgraph.importer.network import Network, TensorType, attributes, tensor_type
 from wasmgraph.importer.provenance import marker
-from wasmgraph.importer.support import unsupported, why_too_large
+from wasmgraph.importer.support import unsupported, why_impossible
 
 
 @dataclass(frozen=True)
@@ -149,8 +154,10 @@ class _Builder:
             return constant([int(extent) for extent in expr.values], "int64")
         if isinstance(expr, (GenericConst, relax.Var)):
             return expr
+        if not has_static_shape(expr):
+            raise NotImplementedError(DEPENDS_ON_DATA)
         # Shape inference does not know every tensor; this is the last look before kernels are made.
-        reason = why_too_large(TensorType(np.dtype(dtype_of(expr)), shape_of(expr)))
+        reason = why_impossible(TensorType(np.dtype(dtype_of(expr)), shape_of(expr)))
         if reason is not None:
             raise NotImplementedError(reason)
         return self.bb.emit(expr, name_hint=marker(index))
@@ -169,8 +176,11 @@ class _Builder:
     def _reason(self, node: onnx.NodeProto, error: Exception) -> str:
         known = [self.network.types.get(name) for name in node.output if name]
         if any(kind is not None and kind.shape is None for kind in known):
-            return "the shape of its output depends on values that are computed at run time"
+            return DEPENDS_ON_DATA
         return _first_line(error)
+
+
+DEPENDS_ON_DATA = "the shape of its output depends on values that are computed at run time"
 
 
 def _unpack(bb: Any, result: Any) -> list[Any]:

@@ -9,7 +9,7 @@ import onnx
 
 from wasmgraph.errors import InputError, ModelError, Obstacle, UnsupportedModelError
 from wasmgraph.importer.network import Network, TensorType, tensor_type, value_info
-from wasmgraph.importer.support import why_too_large
+from wasmgraph.importer.support import why_impossible
 
 
 def fix_shapes(network: Network, shapes: Mapping[str, Sequence[int]]) -> None:
@@ -46,12 +46,12 @@ def fix_shapes(network: Network, shapes: Mapping[str, Sequence[int]]) -> None:
             suggestions.append(_suggest(value.name, dims))
             continue
         shape = tuple(int(d) for d in dims)
-        too_large = why_too_large(TensorType(known.dtype, shape))
-        if too_large is not None:
+        reason = why_impossible(TensorType(known.dtype, shape))
+        if reason is not None:
             raise UnsupportedModelError(
-                f"{network.name} cannot be compiled for this shape:",
+                f"{network.name} cannot be compiled for this input:",
                 hint=f"give a smaller one with --shape {value.name}=...",
-                obstacles=[Obstacle(value.name, "", too_large)],
+                obstacles=[Obstacle(value.name, "", reason)],
             )
         fixed.append(value_info(value.name, known.dtype, shape))
     if obstacles:

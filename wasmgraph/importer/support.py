@@ -8,6 +8,7 @@ from wasmgraph.errors import ModelError, Obstacle, UnsupportedModelError
 from wasmgraph.importer.converters import why_unsupported
 from wasmgraph.importer.network import Network, TensorType, subgraphs
 from wasmgraph.importer.normalise.inline import has_function_body
+from wasmgraph.metadata import DTYPE_NBYTES, MAX_TENSOR_NBYTES
 
 # Operators that left ONNX; upgrading the opset replaces them by their successors.
 REPLACED_BY_UPGRADE = frozenset(["Scatter", "Upsample"])
@@ -35,33 +36,39 @@ def reject_unsupported(network: Network, *, upgraded: bool) -> None:
         raise unsupported(network, obstacles)
 
 
-MAX_TENSOR_BYTES = 1 << 32
-"""No tensor of a 32-bit memory is larger."""
+DTYPES = frozenset(DTYPE_NBYTES) - {"bfloat16"}
+"""What kernels and numpy both have."""
 
 
-def why_too_large(known: TensorType) -> str | None:
-    """The reason why a tensor of this type can never be computed, or None if it can."""
+def why_impossible(known: TensorType) -> str | None:
+    """The reason why no tensor of this type can be in a graph, or None if one can."""
+    if known.dtype.name not in DTYPES:
+        return f"has the dtype {known.dtype.name}, which is not supported"
     nbytes = known.nbytes
-    if nbytes is None or nbytes <= MAX_TENSOR_BYTES:
+    if nbytes is None or nbytes <= MAX_TENSOR_NBYTES:
         return None
     return (
         f"{known.dtype.name}{list(known.shape or ())} takes {nbytes / 2**30:.4g} GiB, "
-        "32-bit memory has 4 GiB"
+        "a tensor in 32-bit memory has less than 2 GiB"
     )
 
 
 def reject_impossible_tensors(network: Network) -> None:
-    """Raise if any tensor exceeds 32-bit memory or has no extent that makes sense.
+    """Raise if any tensor exceeds 32-bit memory, or is of a dtype or shape that cannot be.
 
     This comes before somebody allocates a tensor to fold it.
 
     Raises:
         ModelError: a window is larger than what it slides over.
-        UnsupportedModelError: tensors are too large; lists every node that makes one out of
-            smaller ones.
+        UnsupportedModelError: tensors are too large or of another dtype; lists every node that
+            makes one out of others.
     """
-    reasons = {name: why_too_large(known) for name, known in network.types.items()}
-    obstacles = []
+    reasons = {name: why_impossible(known) for name, known in network.types.items()}
+    obstacles = [
+        Obstacle(name, "", f"this tensor {reason}")
+        for name in (*network.input_names, *network.weights)
+        if (reason := reasons.get(name))
+    ]
     for node in network.nodes:
         _check_extents(node, network)
         if any(reasons.get(name) for name in node.input):

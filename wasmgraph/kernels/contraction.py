@@ -1,13 +1,14 @@
 """Matrix products and convolutions: rows times packed columns, with a fused epilogue.
 
 One kernel serves them all. A convolution over an input that is already padded is a matrix product
-whose rows (output pixels) start anywhere and whose reduction is nested: kernel rows, kernel columns,
-input channels. Rows are numbered through all their axes, so an odd width wastes nothing.
+whose rows (output pixels) start anywhere and whose reduction is nested: kernel rows, kernel
+columns, input channels. Rows are numbered through all their axes, so an odd width wastes nothing.
 
-A tile keeps its accumulators in registers. Measured as shares of what a register-only loop of
-the same multiply-adds reaches (42 GFLOP/s; Wasmtime 50, one Zen 4 core at 3.6 GHz, 240x240x256,
-2026-11-20), rows x vectors of columns: 2x4 100 %, 3x3 96 %, 4x2 92 %, 5x2 88 %, 6x2 79 %; 3x4 and 4x3
-67 %, since with their operands they need more than 16 registers and Cranelift spills an accumulator.
+A tile keeps its accumulators in registers. In GFLOP/s, rows x vectors of columns (Wasmtime 50, one
+Zen 4 core at 3.6 GHz that does 58 at most, 240x240x256, 2026-11-20): 2x4 42.0, 3x3 40.3, 4x2 38.5,
+5x2 37.1, 6x2 33.2; 3x4 and 4x3 28.3, since with their operands they need more than 16 registers and
+Cranelift spills an accumulator. The inner loop of 2x4 is 24 instructions for 64 FLOP: 4 loads, 16
+multiplications and additions, 2 shuffles and a branch that is never taken.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from wasmgraph.assembler.function import (
 )
 from wasmgraph.kernels.chain import IDENTITY, Chain, emit_chain
 from wasmgraph.kernels.operands import RowOperand, load_operand
+from wasmgraph.kernels.rows import Axes, RowWalk, TileRows, advance, count
 
 ROWS_OF_TILE = {4: 2, 3: 3, 2: 4, 1: 6}
 """Rows per tile, by vectors of columns; see the module's measurement."""
@@ -41,6 +43,9 @@ _COLUMN_COST = {4: 4.0, 3: 3.09, 2: 2.2, 1: 1.5}
 CACHE_BYTES = 192 * 1024
 """How much of the rows' input is worked through before the next columns: it stays in a 512 KiB to
 1 MiB second-level cache beside the weights."""
+
+ROWS_STEP = 24
+"""Blocks of rows are multiples of it: no tile height leaves a rest."""
 
 LANES = 4
 
@@ -75,9 +80,9 @@ class Contraction:
     """
 
     batch: tuple[BatchAxis, ...]
-    rows: tuple[tuple[int, int], ...]
+    rows: Axes
     out_row: int
-    reduce: tuple[tuple[int, int], ...]
+    reduce: Axes
     columns: int
     b_row: int = 0
     has_bias: bool = False
@@ -87,18 +92,12 @@ class Contraction:
     @property
     def depth(self) -> int:
         """How many products are summed for one element."""
-        total = 1
-        for extent, _ in self.reduce:
-            total *= extent
-        return total
+        return count(self.reduce)
 
     @property
     def row_count(self) -> int:
         """How many rows one batch has."""
-        total = 1
-        for extent, _ in self.rows:
-            total *= extent
-        return total
+        return count(self.rows)
 
     @property
     def flops(self) -> int:
@@ -111,9 +110,9 @@ class Contraction:
     def assemble(self, name: str) -> Function:
         """Parameters: a, b, bias (if any), the chain's other operands, out."""
         f = Function(name, 3 + self.has_bias + len(self.operands))
-        params = list(f.params)
-        bias = params[2] if self.has_bias else None
-        emit_product(f, self, *params[:2], params[-1], bias, params[2 + self.has_bias : -1])
+        a, b, *rest, out = f.params
+        bias = rest.pop(0) if self.has_bias else None
+        emit_product(f, self, a, b, out, bias, rest)
         return f
 
 
@@ -141,19 +140,6 @@ def column_blocks(columns: int) -> tuple[int, ...]:
             if size <= total
         )
     return tuple(sorted(best[vectors][1], reverse=True))
-
-
-def merge_axes(axes: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Join neighbouring (extent, stride) axes that one stride serves; drop those of extent 1."""
-    merged: list[tuple[int, int]] = []
-    for extent, stride in axes:
-        if extent == 1:
-            continue
-        if merged and merged[-1][1] == extent * stride:
-            merged[-1] = (merged[-1][0] * extent, stride)
-        else:
-            merged.append((extent, stride))
-    return tuple(merged) or ((1, 1),)
 
 
 class _Assembly:
@@ -199,11 +185,11 @@ class _Assembly:
         spec, f = self.spec, self.f
         blocks = column_blocks(spec.columns)
         per_block = self._rows_per_block()
-        count, rest = divmod(spec.row_count, per_block)
+        whole, rest = divmod(spec.row_count, per_block)
         walk = RowWalk(f, spec.rows, self.a)
         out = f.new(self.out)
         operands = [f.new(o) for o in self.operands]
-        for times, rows in ((count, per_block), (1 if rest else 0, rest)):
+        for times, rows in ((whole, per_block), (1 if rest else 0, rest)):
             if not times:
                 continue
             with f.repeat(times):
@@ -215,20 +201,13 @@ class _Assembly:
         f.release(out, *operands)
 
     def _rows_per_block(self) -> int:
+        """As many rows as the cache takes, in whole tiles of every height."""
         spec = self.spec
-        rows = max(
-            1,
-            CACHE_BYTES
-            // (
-                4
-                * max(
-                    1,
-                    spec.depth if len(spec.rows) == 1 else min(spec.depth, spec.reduce[-1][0] * 3),
-                )
-            ),
-        )
-        rows = max(24, rows // 24 * 24)
-        return min(rows, spec.row_count)
+        # Neighbouring pixels of a convolution share most of their windows: about three rows'
+        # worth of the innermost axis is new.
+        fresh = spec.depth if len(spec.rows) == 1 else min(spec.depth, 3 * spec.reduce[-1][0])
+        rows = CACHE_BYTES // (4 * max(1, fresh))
+        return min(max(ROWS_STEP, rows // ROWS_STEP * ROWS_STEP), spec.row_count)
 
     def _columns(
         self,
@@ -283,11 +262,11 @@ class _Assembly:
     ) -> None:
         spec, f = self.spec, self.f
         tile = ROWS_OF_TILE[vectors]
-        count, rest = divmod(rows, tile)
+        whole, rest = divmod(rows, tile)
         cursor = walk.fork()
         row_out = f.new(out)
         row_operands = [f.new(o) for o in operands]
-        for times, height in ((count, tile), (1 if rest else 0, rest)):
+        for times, height in ((whole, tile), (1 if rest else 0, rest)):
             if not times:
                 continue
             with f.repeat(times):
@@ -441,107 +420,3 @@ class _Assembly:
                     value = taken[-1]
                 f.store_lanes(out, value, 4 * (i * spec.out_row + j * LANES), lanes)
                 f.release(*taken)
-
-
-@dataclass(frozen=True)
-class TileRows:
-    """Where the rows of a tile are read: a pointer and a byte offset each."""
-
-    f: Function
-    pointers: tuple[Local, ...]
-    offsets: tuple[int, ...]
-
-    @property
-    def height(self) -> int:
-        return len(self.offsets)
-
-    def at(self, row: int, element: int) -> tuple[Local, int]:
-        """Address of an element of a row, counted from where the reduction stands."""
-        return self.pointers[row if len(self.pointers) > 1 else 0], self.offsets[row] + 4 * element
-
-    def move(self, elements: int) -> None:
-        advance(self.f, self.pointers, [elements] * len(self.pointers))
-
-
-class RowWalk:
-    """Walks through the rows of a.
-
-    Rows with one stride need one pointer. Otherwise a counter per inner axis tells when a row of
-    pixels ends and the pointer jumps.
-    """
-
-    def __init__(self, f: Function, rows: tuple[tuple[int, int], ...], start: Expr) -> None:
-        self.f = f
-        self.rows = rows
-        self.linear = len(rows) == 1
-        self.pointer = f.new(start)
-        self.counters = [f.new(i32(extent)) for extent, _ in rows[1:]]
-
-    def fork(self) -> RowWalk:
-        """A second walk that starts where this one is."""
-        copy = RowWalk(self.f, self.rows, self.pointer)
-        for mine, other in zip(self.counters, copy.counters, strict=True):
-            self.f.set(other, mine)
-        return copy
-
-    def close(self) -> None:
-        self.f.release(self.pointer, *self.counters)
-
-    def skip(self, rows: int) -> None:
-        """Go `rows` rows on."""
-        if self.linear:
-            advance(self.f, [self.pointer], [rows * self.rows[0][1]])
-            return
-        with self.f.repeat(rows):
-            self._next()
-
-    def _next(self) -> None:
-        """Go one row on: the innermost axis steps, and those that are full carry."""
-        self._carry(len(self.rows) - 1)
-
-    def _carry(self, axis: int) -> None:
-        f, rows = self.f, self.rows
-        advance(f, [self.pointer], [rows[axis][1]])
-        if axis == 0:
-            return
-        counter = self.counters[axis - 1]
-        f.set(counter, counter - 1)
-        with f.when(binary("i32.eq", counter, i32(0))):
-            f.set(counter, i32(rows[axis][0]))
-            advance(f, [self.pointer], [-rows[axis][0] * rows[axis][1]])
-            self._carry(axis - 1)
-
-    def tile(self, height: int) -> _TileContext:
-        """The next `height` rows; the walk goes on when the block ends."""
-        return _TileContext(self, height)
-
-
-class _TileContext:
-    def __init__(self, walk: RowWalk, height: int) -> None:
-        self.walk = walk
-        self.height = height
-        self.taken: list[Local] = []
-
-    def __enter__(self) -> TileRows:
-        walk = self.walk
-        f = walk.f
-        if walk.linear:
-            self.taken = [f.new(walk.pointer)]
-            stride = walk.rows[0][1]
-            return TileRows(f, tuple(self.taken), tuple(4 * stride * i for i in range(self.height)))
-        for _ in range(self.height):
-            self.taken.append(f.new(walk.pointer))
-            walk._next()
-        return TileRows(f, tuple(self.taken), (0,) * self.height)
-
-    def __exit__(self, *_: object) -> None:
-        if self.walk.linear:
-            self.walk.skip(self.height)
-        self.walk.f.release(*self.taken)
-
-
-def advance(f: Function, pointers: Sequence[Local], elements: Sequence[int]) -> None:
-    """Move pointers by numbers of float32 elements."""
-    for pointer, count in zip(pointers, elements, strict=True):
-        if count:
-            f.set(pointer, pointer + 4 * count)

@@ -1,12 +1,12 @@
 """3x3 convolutions of stride 1 with a quarter of the multiplications: Winograd's F(4x4, 3x3).
 
-Source: Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks" (2015), section 4.3. A tile
-of 4x4 outputs is made from 6x6 inputs: 36 products per channel pair instead of 144. The price is
-accuracy: sums mix values scaled by 1/24 to 8, and the largest error grows from about 1e-6 to
+Source: Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks" (2015), section 4.3. A
+tile of 4x4 outputs is made from 6x6 inputs: 36 products per channel pair instead of 144. The price
+is accuracy: sums mix values scaled by 1/24 to 8, and the largest error grows from about 1e-6 to
 about 1e-5 of the largest output (tests/kernels/test_winograd.py).
 
-Weights are transformed when the kernel runs, one block of columns at a time, so that the file does not
-grow fourfold; with 16 tiles or more that takes less than a tenth of the time.
+Weights are transformed when the kernel runs, one block of columns at a time, so that the file does
+not grow fourfold; with 16 tiles or more that takes less than a tenth of the time.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from wasmgraph.kernels.contraction import (
     LANES,
     BatchAxis,
     Contraction,
-    advance,
     column_blocks,
     emit_product,
 )
 from wasmgraph.kernels.operands import PixelOperand, load_operand
+from wasmgraph.kernels.rows import advance
 
 TILE = 4
 INPUT_TILE = 6
@@ -151,8 +151,10 @@ class Winograd:
     @property
     def scratch_nbytes(self) -> int:
         """Bytes of the scratch buffer: transformed input, weights and products."""
-        return 4 * _POINTS * (
-            self.chunk * self.channels + self.channels * self.block + self.chunk * self.block
+        return (
+            4
+            * _POINTS
+            * (self.chunk * self.channels + self.channels * self.block + self.chunk * self.block)
         )
 
     @property
@@ -167,9 +169,7 @@ class Winograd:
 
 def applies(channels: int, columns: int) -> bool:
     """Whether channels and columns come in whole vectors and equal blocks."""
-    return (
-        channels % LANES == 0 and columns % LANES == 0 and len(set(column_blocks(columns))) == 1
-    )
+    return channels % LANES == 0 and columns % LANES == 0 and len(set(column_blocks(columns))) == 1
 
 
 class _Assembly:
@@ -200,7 +200,8 @@ class _Assembly:
                 f.release(source)
                 left = f.new(i32(spec.height) - done)
                 cursors = [
-                    f.new(p + done * (4 * stride)) for p, stride in zip(pointers, strides, strict=True)
+                    f.new(p + done * (4 * stride))
+                    for p, stride in zip(pointers, strides, strict=True)
                 ]
                 self._blocks(left, cursors[0], cursors[1:])
                 f.release(left, *cursors)
@@ -224,7 +225,10 @@ class _Assembly:
                 cursor = f.new(tile)
                 with f.repeat(spec.channels // LANES):
                     loaded = [
-                        [load(cursor, 4 * (y * pitch + x * spec.channels)) for x in range(INPUT_TILE)]
+                        [
+                            load(cursor, 4 * (y * pitch + x * spec.channels))
+                            for x in range(INPUT_TILE)
+                        ]
                         for y in range(INPUT_TILE)
                     ]
                     step = spec.chunk * spec.channels
@@ -323,9 +327,7 @@ class _Assembly:
                     if bias_cursor is not None:
                         advance(f, [bias_cursor], [LANES])
                 f.release(*cursors, *([bias_cursor] if bias_cursor is not None else []))
-                advance(
-                    f, across, [TILE * spec.columns, *(TILE * o.col for o in spec.operands)]
-                )
+                advance(f, across, [TILE * spec.columns, *(TILE * o.col for o in spec.operands)])
                 f.set(columns_left, columns_left - TILE)
             f.release(columns_left, *across)
             pitch = spec.width * spec.columns
@@ -361,9 +363,7 @@ class _Assembly:
                             f.leave_if(below, binary("i32.le_s", columns_left, i32(x)))
                         self._pixel(pixels[x], y, x, bias, cursors)
 
-    def _pixel(
-        self, total: Expr, y: int, x: int, bias: Local | None, cursors: list[Local]
-    ) -> None:
+    def _pixel(self, total: Expr, y: int, x: int, bias: Local | None, cursors: list[Local]) -> None:
         spec, f = self.spec, self.f
         if bias is not None:
             total = total + load(bias)

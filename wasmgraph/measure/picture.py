@@ -32,7 +32,8 @@ def draw_profile(profile: Profile, path: Path) -> None:
         ) from error
     slowest = sorted(profile.steps, key=lambda step: -step.seconds)[:MAX_BARS][::-1]
     labels = [
-        f"{step.step}: {step.description}"[:_LABEL] + (f"  ({step.nodes[0]})"[:40] if step.nodes else "")
+        f"{step.step}: {step.description}"[:_LABEL]
+        + (f"  ({step.nodes[0]})"[:40] if step.nodes else "")
         for step in slowest
     ]
     # The same profile gives the same file: no date, no random identifiers.

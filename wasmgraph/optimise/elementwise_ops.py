@@ -77,22 +77,22 @@ def _binary(op: Op, graph: OpGraph) -> ChainPart | None:
     return ChainPart((left, right), (Step(op.kind, (0, 1)),))
 
 
-def _clip(op: Op, graph: OpGraph) -> ChainPart | None:
+def _clip(op: Op, _: OpGraph) -> ChainPart | None:
     low, high = (float(getattr(value, "value", value)) for value in op.call.args[1:3])
     if math.isnan(low) or math.isnan(high):
         return None
     return ChainPart(op.inputs, (Step("clip", (0,), (low, high)),))
 
 
-def _leaky_relu(op: Op, graph: OpGraph) -> ChainPart | None:
+def _leaky_relu(op: Op, _: OpGraph) -> ChainPart | None:
     return ChainPart(op.inputs, (Step("leaky_relu", (0,), (float(op.attrs.alpha),)),))
 
 
-def _silu(op: Op, graph: OpGraph) -> ChainPart | None:
+def _silu(op: Op, _: OpGraph) -> ChainPart | None:
     return ChainPart(op.inputs, (Step("sigmoid", (0,)), Step("multiply", (0, 1))))
 
 
-def _gelu(op: Op, graph: OpGraph) -> ChainPart | None:
+def _gelu(op: Op, _: OpGraph) -> ChainPart | None:
     """x / 2 * (1 + erf(x / sqrt 2))"""
     return ChainPart(
         op.inputs,

@@ -68,8 +68,12 @@ class _Folder(PyExprMutator):  # type: ignore[misc]
             return _Convolution(
                 binding.var.name, value, value.args[1].value.numpy(), None, _OUTPUT_AXIS[name]
             )
-        if name not in ("relax.add", "relax.multiply", "relax.subtract"):
-            return None
+        if name in ("relax.add", "relax.multiply", "relax.subtract"):
+            return self._with_affine(name, binding, value)
+        return None
+
+    def _with_affine(self, name: str, binding: Any, value: Any) -> _Convolution | None:
+        """The convolution that an operator's operand is, with the operator folded in."""
         source, other = binding.value.args
         if name != "relax.subtract" and isinstance(source, GenericConst):
             source, other = other, source

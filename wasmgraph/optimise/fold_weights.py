@@ -6,22 +6,31 @@ kernel for each of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from tvm import relax
 from tvm.ir import GenericConst
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from wasmgraph.importer.converters.static import constant, dtype_of, shape_of
+from wasmgraph.importer.normalise.fold import MAX_GROWTH_BYTES
 from wasmgraph.optimise.rewriting import rewrite_main
 
-Fold = Callable[[Any, Any], Any]
+Fold = Callable[..., Any]
+"""From the call and the values of its operands to its value."""
 
 
 def _permute(call: Any, x: Any) -> Any:
     axes = call.attrs.axes
     return np.transpose(x, None if axes is None else [int(axis) for axis in axes])
+
+
+def _arange(call: Any) -> Any:
+    start, _, step = (arg.value for arg in call.args[:3])
+    return start + np.arange(shape_of(call)[0]) * step
 
 
 _UNARY: dict[str, Fold] = {
@@ -35,17 +44,22 @@ _UNARY: dict[str, Fold] = {
     "relax.sqrt": lambda _, x: np.sqrt(x),
 }
 
-_BINARY: dict[str, Callable[[Any, Any], Any]] = {
-    "relax.less": np.less,
-    "relax.add": np.add,
-    "relax.subtract": np.subtract,
-    "relax.multiply": np.multiply,
-}
-
-# With attributes or three operands.
-_SEVERAL: dict[str, Callable[..., Any]] = {
+_FOLDS: dict[str, Fold] = {
+    **_UNARY,
+    "relax.less": lambda _, x, y: np.less(x, y),
+    "relax.add": lambda _, x, y: np.add(x, y),
+    "relax.subtract": lambda _, x, y: np.subtract(x, y),
+    "relax.multiply": lambda _, x, y: np.multiply(x, y),
     "relax.take": lambda call, x, index: np.take(x, index, int(call.attrs.axis)),
     "relax.where": lambda _, condition, x, y: np.where(condition, x, y),
+}
+
+# Of these only the shape matters, which is known.
+_FILLED = {"relax.zeros_like": 0, "relax.zeros": 0, "relax.ones_like": 1, "relax.ones": 1}
+_FROM_NOTHING: dict[str, Callable[[Any], Any]] = {
+    "relax.shape_to_tensor": lambda call: [int(n) for n in call.args[0].ty.values],
+    "relax.arange": _arange,
+    "relax.eye_like": lambda call: np.eye(*shape_of(call), k=int(call.args[1].value)),
 }
 
 
@@ -69,23 +83,42 @@ class _Folder(PyExprMutator):  # type: ignore[misc]
 
     def visit_call_(self, call: Any) -> Any:
         name = getattr(call.op, "name", "")
-        if name == "relax.shape_to_tensor":
-            return constant([int(n) for n in call.args[0].ty.values], "int64")
-        if name in _SEVERAL:
-            operands = [self.visit_expr(arg) for arg in call.args]
-            if all(isinstance(arg, GenericConst) for arg in operands):
-                value = _SEVERAL[name](call, *(arg.value.numpy() for arg in operands))
-                return constant(value, dtype_of(call))
-        if name not in _UNARY and name not in _BINARY:
+        if name in _FROM_NOTHING:
+            return constant(_FROM_NOTHING[name](call), dtype_of(call))
+        if name in _FILLED:
+            return _filled(call, _FILLED[name])
+        fold = _FOLDS.get(name)
+        if fold is None:
             return super().visit_call_(call)
-        operands = [self.visit_expr(arg) for arg in call.args]
-        if name in _UNARY and isinstance(operands[0], GenericConst):
-            value = _UNARY[name](call, operands[0].value.numpy())
-        elif name in _BINARY and all(isinstance(arg, GenericConst) for arg in operands):
-            value = _BINARY[name](*(arg.value.numpy() for arg in operands))
-        else:
+        operands = [self.visit_expr(arg) for arg in call.args[: _arity(name)]]
+        if not all(isinstance(arg, GenericConst) for arg in operands):
             return super().visit_call_(call)
-        return constant(value, dtype_of(call))
+        arrays = [arg.value.numpy() for arg in operands]
+        if not _worth_storing(call, sum(array.nbytes for array in arrays)):
+            return super().visit_call_(call)
+        return constant(fold(call, *arrays), dtype_of(call))
+
+
+def _arity(name: str) -> int | None:
+    """How many of the arguments are tensors: a view's second one is its shape."""
+    return 1 if name in _UNARY else None
+
+
+def _worth_storing(call: Any, operand_nbytes: int) -> bool:
+    """Whether the result is not much larger than what it is made of.
+
+    A scalar that is broadcast is a view at run time, and in the file it would be millions of bytes.
+    """
+    nbytes = math.prod(shape_of(call)) * np.dtype(dtype_of(call)).itemsize
+    return nbytes <= operand_nbytes + MAX_GROWTH_BYTES
+
+
+def _filled(call: Any, value: int) -> Any:
+    """A tensor of one value: a constant where it is small, else a scalar that is broadcast."""
+    shape, dtype = shape_of(call), dtype_of(call)
+    if _worth_storing(call, 0):
+        return constant(np.full(shape, value, dtype), dtype)
+    return relax.op.broadcast_to(constant(value, dtype), shape)
 
 
 def fold_weight_expressions(module: Any) -> Any:

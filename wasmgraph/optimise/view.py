@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from wasmgraph.kernels.loops import merge
+
 
 @dataclass(frozen=True)
 class View:
@@ -55,7 +57,7 @@ class View:
         return tuple(next(ranked) if a in moving else a for a in range(len(self.shape)))
 
     def is_dense(self, order: Sequence[int] | None = None) -> bool:
-        """Whether its elements fill memory without gaps in the order of these axes (C by default)."""
+        """Whether its elements fill memory without gaps, the axes in this order (C by default)."""
         wanted = dense_strides(self.shape, order)
         return all(
             n <= 1 or s == w for n, s, w in zip(self.shape, self.strides, wanted, strict=True)
@@ -133,18 +135,6 @@ def channel_last(rank: int) -> tuple[int, ...]:
 def merged_axes(
     shape: Sequence[int], *strides: Sequence[int]
 ) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
-    """Join neighbouring axes that all tensors traverse with one stride; drop those of extent 1."""
-    axes: list[tuple[int, tuple[int, ...]]] = []
-    for axis, extent in enumerate(shape):
-        steps = tuple(s[axis] for s in strides)
-        if extent == 1:
-            continue
-        if axes and all(o == extent * i for o, i in zip(axes[-1][1], steps, strict=True)):
-            axes[-1] = (axes[-1][0] * extent, steps)
-        else:
-            axes.append((extent, steps))
-    if not axes:
-        axes = [(1, (0,) * len(strides))]
-    return tuple(n for n, _ in axes), tuple(
-        tuple(steps[t] for _, steps in axes) for t in range(len(strides))
-    )
+    """Join neighbouring axes that all tensors traverse with one stride; at least one axis is left."""
+    merged, steps = merge(tuple(shape), *map(tuple, strides))
+    return (merged, steps) if merged else ((1,), tuple((0,) for _ in strides))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tvm import relax
+from tvm import relax, tirx
 from tvm.ir import GenericConst
 
 
@@ -19,6 +19,12 @@ def constant(value: Any, dtype: str | None = None) -> Any:
 def shape_of(expr: Any) -> tuple[int, ...]:
     """The static shape of a tensor expression."""
     return tuple(int(extent) for extent in expr.ty.shape.values)
+
+
+def has_static_shape(expr: Any) -> bool:
+    """Whether every extent of a tensor expression is known."""
+    shape = expr.ty.shape
+    return shape is not None and all(isinstance(n, (int, tirx.IntImm)) for n in shape.values)
 
 
 def dtype_of(expr: Any) -> str:

@@ -21,21 +21,35 @@ def inline_schema_functions(network: Network) -> None:
 
     Others stay whole: a fused Softmax is worth keeping.
     """
-    wanted = sorted(
-        {
-            (node.domain, node.op_type)
-            for node in network.nodes
-            if not is_supported(node) and has_function_body(node.domain, node.op_type, network)
-        }
-    )
-    for node in network.nodes:
-        if has_function_body(node.domain, node.op_type, network):
-            _write_out_defaults(node, network)
-    if wanted:
-        proto = inliner.inline_selected_functions(
-            network_to_proto(network), wanted, exclude=False, inline_schema_functions=True
-        )
+    hopeless: set[tuple[str, str]] = set()
+    while True:
+        for node in network.nodes:
+            if has_function_body(node.domain, node.op_type, network):
+                _write_out_defaults(node, network)
+        wanted = _expandable(network) - hopeless
+        if not wanted:
+            return
+        operator = min(wanted)
+        try:
+            proto = inliner.inline_selected_functions(
+                network_to_proto(network), [operator], exclude=False, inline_schema_functions=True
+            )
+        except (RuntimeError, ValueError):
+            # It cannot expand calls that leave out an input in the middle. The node stays, and is
+            # refused with all the others.
+            hopeless.add(operator)
+            continue
         _take_nodes(network, proto)
+        if operator in _expandable(network):
+            hopeless.add(operator)
+
+
+def _expandable(network: Network) -> set[tuple[str, str]]:
+    return {
+        (node.domain, node.op_type)
+        for node in network.nodes
+        if not is_supported(node) and has_function_body(node.domain, node.op_type, network)
+    }
 
 
 def _write_out_defaults(node: onnx.NodeProto, network: Network) -> None:

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from wasmgraph.kernels import winograd
 from wasmgraph.kernels.chain import IDENTITY, Chain, Step
-from wasmgraph.kernels.contraction import BatchAxis, Contraction, merge_axes
+from wasmgraph.kernels.contraction import BatchAxis, Contraction
 from wasmgraph.kernels.operands import RowOperand
 from wasmgraph.kernels.packing import pack_columns, packed_columns
 from wasmgraph.kernels.padding import PadConstant
+from wasmgraph.kernels.rows import merge_axes
 from wasmgraph.kernels.thin import MAX_COLUMNS, MIN_ADJACENT, ThinContraction
 from wasmgraph.optimise.fuse import Group
 from wasmgraph.optimise.opgraph import Op
@@ -77,29 +78,32 @@ def peel_bias(
         The vector [channels] or None, the rest of the chain, and its operands.
     """
     chain, operands = group.chain, group.operands
-    if not chain.steps:
+    added = _first_addition(chain)
+    if added is None:
         return None, chain, operands
-    first = chain.steps[0]
-    if first.op not in ("add", "add_number") or 0 not in first.args:
-        return None, chain, operands
-    channels = builder.graph.tensors[group.output].shape[channel_axis]
-    if any(0 in step.args for step in chain.steps[1:]):
-        return None, chain, operands
-    if first.op == "add_number":
-        bias = np.full(channels, first.numbers[0], np.float32)
+    shape = builder.graph.tensors[group.output].shape
+    if isinstance(added, float):
+        bias = np.full(shape[channel_axis], added, np.float32)
         return bias, _without_first(chain, None), operands
-    other = first.args[0] if first.args[1] == 0 else first.args[1]
-    if other == 0 or other > len(operands):
+    info = builder.graph.tensors[operands[added - 1]]
+    vector = _per_channel(info.constant, shape, channel_axis)
+    if vector is None:
         return None, chain, operands
-    info = builder.graph.tensors[operands[other - 1]]
-    bias_or_none = _per_channel(
-        info.constant, builder.graph.tensors[group.output].shape, channel_axis
-    )
-    used_again = any(other in step.args for step in chain.steps[1:])
-    if bias_or_none is None or used_again:
-        return None, chain, operands
-    rest = tuple(t for i, t in enumerate(operands) if i != other - 1)
-    return bias_or_none, _without_first(chain, other), rest
+    rest = tuple(t for i, t in enumerate(operands) if i != added - 1)
+    return vector, _without_first(chain, added), rest
+
+
+def _first_addition(chain: Chain) -> float | int | None:
+    """The number, or the operand that nothing else reads, which is added to operand 0 first."""
+    if not chain.steps or any(0 in step.args for step in chain.steps[1:]):
+        return None
+    first = chain.steps[0]
+    if first.op == "add_number":
+        return first.numbers[0]
+    if first.op != "add" or 0 not in first.args or first.args == (0, 0):
+        return None
+    other = max(first.args)
+    return None if any(other in step.args for step in chain.steps[1:]) else other
 
 
 def _per_channel(
@@ -158,7 +162,7 @@ def _select_convolution(builder: Builder, group: Group) -> bool:
     grouped = np.moveaxis(grouped, (1, 2), (-1, -2))
     grouped = grouped.reshape(window.groups, -1, columns)
     out = builder.allocate(shape, order=order)
-    batch = ()
+    batch: tuple[BatchAxis, ...] = ()
     if window.groups > 1:
         packed = packed_columns(columns) * grouped.shape[1]
         batch = (BatchAxis(window.groups, per_group, packed, columns, bias=columns),)
@@ -248,7 +252,7 @@ def padded(builder: Builder, view: View, window: Window, nodes: frozenset[int]) 
     out = builder.allocate(shape, order=order)
     kernel = PadConstant(
         tuple(view.shape[a] for a in order),
-        tuple(view.strides[a] for a in order[:-1]) + (1,),
+        (*(view.strides[a] for a in order[:-1]), 1),
         tuple(before[a] for a in order),
         tuple(after[a] for a in order),
     )

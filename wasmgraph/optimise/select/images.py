@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wasmgraph.kernels.pooling import Pool, separated
-from wasmgraph.kernels.resize import Resize, axis_table
+from wasmgraph.kernels.resize import Kind, Resize, axis_table
 from wasmgraph.optimise.opgraph import Op
 from wasmgraph.optimise.select.builder import Builder
 from wasmgraph.optimise.view import View, channel_last
@@ -79,7 +79,7 @@ _NEAREST = {
     "floor": "floor",
     "ceil": "ceil",
 }
-_KINDS = {"nearest_neighbor": "nearest", "linear": "linear"}
+_KINDS: dict[str, Kind] = {"nearest_neighbor": "nearest", "linear": "linear"}
 _COORDINATES = frozenset(["half_pixel", "align_corners", "asymmetric", "pytorch_half_pixel"])
 
 

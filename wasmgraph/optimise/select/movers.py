@@ -42,8 +42,8 @@ def slice_(builder: Builder, op: Op) -> bool:
         if step < 1:
             return False
         extent = view.shape[axis]
-        begin = min(max(begin + extent if begin < 0 else begin, 0), extent)
-        view = view.sliced(axis, begin, shape[axis], step)
+        start = min(max(begin + extent if begin < 0 else begin, 0), extent)
+        view = view.sliced(axis, start, shape[axis], step)
     builder.set(op.outputs[0], view)
     return True
 

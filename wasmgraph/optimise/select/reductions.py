@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import cast
 
 from wasmgraph.kernels.normalisation import LayerNorm
-from wasmgraph.kernels.reduction import Reduction
+from wasmgraph.kernels.reduction import Operator, Reduction
 from wasmgraph.kernels.softmax import Softmax
 from wasmgraph.optimise.opgraph import Op
 from wasmgraph.optimise.select.builder import Builder
 from wasmgraph.optimise.view import View, dense_strides, merged_axes
 
-_REDUCTIONS = {"sum": "sum", "mean": "mean", "max": "max", "min": "min", "prod": "prod"}
+_Axis = tuple[int, int, int]
+"""Extent, stride in, stride out."""
 
 
 @dataclass(frozen=True)
@@ -25,51 +27,47 @@ class _Nest:
         inner: Extent of the adjacent kept axis; 1 where the reduced ones are adjacent.
     """
 
-    outer: tuple[tuple[int, int, int], ...]
-    reduced: tuple[tuple[int, int, int], ...]
+    outer: tuple[_Axis, ...]
+    reduced: tuple[_Axis, ...]
     inner: int
 
 
 def _nest(view: View, out: View, axes: Collection[int]) -> _Nest | None:
     """Sort the axes, or None if kept and reduced ones are mixed in memory."""
-    order = view.order()
-    groups: list[tuple[bool, list[int]]] = []
-    for axis in order:
+    runs: list[tuple[bool, list[int]]] = []
+    for axis in view.order():
         if view.shape[axis] == 1:
             continue
-        reduced = axis in axes
-        if groups and groups[-1][0] == reduced:
-            groups[-1][1].append(axis)
+        if runs and runs[-1][0] == (axis in axes):
+            runs[-1][1].append(axis)
         else:
-            groups.append((reduced, [axis]))
-    outer: list[tuple[int, int, int]] = []
-    reduced_axes: list[tuple[int, int, int]] = []
-    inner = 1
-    reduced_groups = [group for is_reduced, group in groups if is_reduced]
-    if len(reduced_groups) > 1:
-        return None
-    seen_reduced = False
-    for is_reduced, group in groups:
-        merged = _merge(view, out, group)
-        if is_reduced:
-            reduced_axes = merged
-            seen_reduced = True
-        elif not seen_reduced:
-            outer = merged
-        else:
-            if len(merged) != 1 or merged[0][1:] != (1, 1):
-                return None
-            inner = merged[0][0]
-    if not reduced_axes:
-        reduced_axes = [(1, 1, 1)]
-        if outer and outer[-1][1:] == (1, 1):
-            inner = outer.pop()[0]
-    if inner == 1 and reduced_axes[-1][0] > 1 and reduced_axes[-1][1] != 1:
-        return None
-    return _Nest(tuple(outer), tuple(reduced_axes), inner)
+            runs.append((axis in axes, [axis]))
+    merged = [(is_reduced, _merge(view, out, run)) for is_reduced, run in runs]
+    return _nest_of_runs(merged)
 
 
-def _merge(view: View, out: View, axes: list[int]) -> list[tuple[int, int, int]]:
+def _nest_of_runs(runs: list[tuple[bool, list[_Axis]]]) -> _Nest | None:
+    """From runs of kept and reduced axes, outermost first."""
+    kinds = [is_reduced for is_reduced, _ in runs]
+    if kinds.count(True) > 1:
+        return None
+    if True not in kinds:
+        outer = runs[0][1] if runs else []
+        adjacent = bool(outer) and outer[-1][1:] == (1, 1)
+        inner = outer[-1][0] if adjacent else 1
+        return _Nest(tuple(outer[:-1] if adjacent else outer), ((1, 1, 1),), inner)
+    place = kinds.index(True)
+    outer = runs[0][1] if place else []
+    reduced = runs[place][1]
+    if place + 1 == len(runs):
+        return _Nest(tuple(outer), tuple(reduced), 1) if reduced[-1][1] == 1 else None
+    last = runs[place + 1][1]
+    if len(last) != 1 or last[0][1:] != (1, 1):
+        return None
+    return _Nest(tuple(outer), tuple(reduced), last[0][0])
+
+
+def _merge(view: View, out: View, axes: list[int]) -> list[_Axis]:
     shape, (source, target) = merged_axes(
         [view.shape[a] for a in axes],
         [view.strides[a] for a in axes],
@@ -99,7 +97,7 @@ def reduce(builder: Builder, op: Op) -> bool:
         nest = _nest(view, out, reduced)
         assert nest is not None
     kernel = Reduction(
-        _REDUCTIONS[op.kind],
+        cast(Operator, op.kind),
         nest.outer,
         tuple((extent, stride) for extent, stride, _ in nest.reduced),
         nest.inner,
