@@ -88,6 +88,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
     rtol: float = 1e-3,
     atol: float = 1e-4,
     seed: int = 0,
+    input_range: tuple[float, float] = (0.0, 1.0),
     winograd: bool = True,
     reporter: Reporter = SILENT,
 ) -> CompileReport:
@@ -104,6 +105,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
             disagree, no file is written.
         rtol, atol: Agreement is |a - b| <= atol + rtol * |b| for every element.
         seed: Of the inputs to verify on.
+        input_range: In which their random floats lie: what the model expects, e.g. (0, 255).
         winograd: Whether 3x3 convolutions may use Winograd's algorithm, which is faster and rounds
             more coarsely.
         reporter: Told about stages.
@@ -136,7 +138,15 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
             linked = link(bundle, unfinished, reporter)
         if verify:
             with stage(reporter, "verify", seconds):
-                verification = _verify(unfinished, target, model, rtol=rtol, atol=atol, seed=seed)
+                verification = _verify(
+                    unfinished,
+                    target,
+                    model,
+                    rtol=rtol,
+                    atol=atol,
+                    seed=seed,
+                    input_range=input_range,
+                )
         if kept:
             write_bundle(bundle, kept)
     return CompileReport(
@@ -185,11 +195,18 @@ def _build(
 
 
 def _verify(
-    unfinished: Path, target: Path, model: Model, *, rtol: float, atol: float, seed: int
+    unfinished: Path,
+    target: Path,
+    model: Model,
+    *,
+    rtol: float,
+    atol: float,
+    seed: int,
+    input_range: tuple[float, float],
 ) -> VerifyReport:
     from wasmgraph.verification import verify
 
-    report = verify(unfinished, model, rtol=rtol, atol=atol, seed=seed)
+    report = verify(unfinished, model, rtol=rtol, atol=atol, seed=seed, input_range=input_range)
     report = replace(report, graph=str(target))
     report.raise_if_disagree()
     return report

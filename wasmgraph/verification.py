@@ -19,7 +19,7 @@ from wasmgraph.errors import ModelError, ToolchainError, VerificationError
 from wasmgraph.runtime import Graph, load
 from wasmgraph.runtime.base import Array, TensorSpec
 from wasmgraph.runtime.inputs import check_inputs
-from wasmgraph.tensors.random import random_inputs
+from wasmgraph.tensors.random import UNIT_RANGE, random_inputs
 from wasmgraph.tensors.summary import json_number
 
 if TYPE_CHECKING:
@@ -124,7 +124,11 @@ class VerifyReport:
         raise VerificationError(
             f"{self.graph} disagrees with {self.model} beyond atol {self.atol:g} + rtol "
             f"{self.rtol:g} * |expected| in {len(wrong)} of {len(self.outputs)} outputs\n"
-            + "\n".join(wrong)
+            + "\n".join(wrong),
+            hint=None
+            if self.seed is None
+            else "the inputs were random: if the model expects floats of another range than "
+            "[0, 1), rounding alone can be amplified this far; say which with --input-range",
         )
 
 
@@ -134,6 +138,7 @@ def verify(
     inputs: Mapping[str, object] | None = None,
     *,
     seed: int = 0,
+    input_range: tuple[float, float] = UNIT_RANGE,
     rtol: float = RTOL,
     atol: float = ATOL,
     timeout: float | str | None = None,
@@ -145,6 +150,8 @@ def verify(
         model: A model, or its file (external data beside it).
         inputs: An array per input name; None draws random ones (`tensors.random`).
         seed: Of the random inputs.
+        input_range: In which random floats lie; a model trained on pixels of 0 to 255, say,
+            amplifies rounding on inputs of 0 to 1.
         rtol, atol: Floats agree where |a - b| <= atol + rtol * |b|, or both are NaN, or both the
             same infinity. Integers and bools agree where they are equal.
         timeout: Wall time for the graph's run, where `graph` is a file.
@@ -156,8 +163,16 @@ def verify(
     """
     if not isinstance(graph, Graph):
         with load(graph, timeout=timeout) as loaded:
-            return verify(loaded, model, inputs, seed=seed, rtol=rtol, atol=atol)
-    given = random_inputs(graph.inputs, seed) if inputs is None else inputs
+            return verify(
+                loaded,
+                model,
+                inputs,
+                seed=seed,
+                input_range=input_range,
+                rtol=rtol,
+                atol=atol,
+            )
+    given = random_inputs(graph.inputs, seed, input_range) if inputs is None else inputs
     arrays = check_inputs(graph.inputs, given)
     feeds = {
         spec.name: np.ascontiguousarray(array, dtype=spec.dtype).reshape(spec.shape)

@@ -125,3 +125,18 @@ def test_as_a_process_stdout_is_json_alone(process: Command, folder: Path) -> No
     assert outcome.code == 0
     assert json.loads(outcome.stdout)["agrees"] is True
     assert outcome.stderr == ""
+
+
+def test_a_disagreement_on_random_inputs_hints_at_their_range(
+    wasmgraph: Command, folder: Path
+) -> None:
+    options = ("--rtol", "0", "--atol", "0", "--input-range", "0,255")
+    outcome = wasmgraph("verify", folder / "scale.wasm", "--onnx", folder / "other.onnx", *options)
+    assert outcome.code == 11
+    assert "--input-range" in outcome.stderr
+
+
+def test_a_range_is_two_ascending_numbers(wasmgraph: Command, folder: Path) -> None:
+    files = (folder / "scale.wasm", "--onnx", folder / "scale.onnx")
+    assert wasmgraph("verify", *files, "--input-range", "1,0").code == 2
+    assert wasmgraph("verify", *files, "--input-range", "1").code == 2

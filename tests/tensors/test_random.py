@@ -51,3 +51,11 @@ def test_other_inputs_do_not_change_an_inputs_values() -> None:
 def test_scalars_and_empty_tensors_have_values_too(dtype: str, shape: tuple[int, ...]) -> None:
     array = random_input(TensorSpec("x", dtype, shape), 0)
     assert (array.shape, array.dtype) == (shape, np.dtype(dtype))
+
+
+def test_floats_lie_in_the_range_asked_for() -> None:
+    spec = TensorSpec("image", "float32", (1000,))
+    pixels = random_input(spec, 3, (0, 255))
+    assert pixels.min() >= 0
+    assert 200 < pixels.max() < 255
+    np.testing.assert_allclose(pixels, random_input(spec, 3) * 255, rtol=1e-6)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from wasmgraph.cli.console import FILE, Terminal, common_options, example
+from wasmgraph.cli.inputs import input_range_option
 
 if TYPE_CHECKING:
     from wasmgraph.bundle import SimdLevel
@@ -101,6 +102,7 @@ def parse_shapes(
     metavar="N",
     help="Of the inputs that --verify runs on.",
 )
+@input_range_option
 @click.option(
     "--winograd/--no-winograd",
     default=True,
@@ -120,6 +122,7 @@ def command(
     rtol: float,
     atol: float,
     seed: int,
+    input_range: tuple[float, float],
     winograd: bool,
 ) -> None:
     """Compile MODEL.onnx into one self-contained .wasm file.
@@ -143,6 +146,7 @@ def command(
             rtol=rtol,
             atol=atol,
             seed=seed,
+            input_range=input_range,
             winograd=winograd,
             reporter=reporter,
         )

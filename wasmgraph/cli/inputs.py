@@ -63,6 +63,14 @@ def numbers(text: str) -> tuple[float, ...]:
         ) from None
 
 
+def lower_and_upper(text: str) -> tuple[float, float]:
+    """Two numbers in ascending order."""
+    bounds = numbers(text)
+    if len(bounds) != 2 or not bounds[0] < bounds[1]:
+        raise ValueError(f"expected LOW,HIGH such as 0,255, found {text!r}")
+    return bounds[0], bounds[1]
+
+
 @dataclass(frozen=True)
 class InputOptions:
     """The values of the options of `input_options`, by their parameter names."""
@@ -97,6 +105,18 @@ class InputOptions:
                 raise InputError(f"input {name!r} is given twice")
             arrays[name] = read_input(source, by_name[name], self.image())
         return arrays
+
+
+def input_range_option(command: F) -> F:
+    """`--input-range LOW,HIGH` for random inputs."""
+    return click.option(
+        "--input-range",
+        callback=parsed_by(lower_and_upper),
+        default="0,1",
+        show_default=True,
+        metavar="LOW,HIGH",
+        help="In which random floats lie: what the model expects, e.g. 0,255.",
+    )(command)
 
 
 def input_options(command: F) -> F:

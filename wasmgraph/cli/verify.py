@@ -11,7 +11,13 @@ import click
 
 from wasmgraph.cli.background import interruptible
 from wasmgraph.cli.console import FILE, Terminal, common_options, example
-from wasmgraph.cli.inputs import InputOptions, input_options, parsed_by, time_limit
+from wasmgraph.cli.inputs import (
+    InputOptions,
+    input_options,
+    input_range_option,
+    parsed_by,
+    time_limit,
+)
 from wasmgraph.errors import VerificationError
 
 if TYPE_CHECKING:
@@ -66,6 +72,7 @@ if TYPE_CHECKING:
     metavar="10s",
     help="Wall time the graph may take.",
 )
+@input_range_option
 @common_options
 def command(
     terminal: Terminal,
@@ -76,6 +83,7 @@ def command(
     rtol: float,
     atol: float,
     seed: int,
+    input_range: tuple[float, float],
     timeout: float | None,
     **inputs: Any,
 ) -> None:
@@ -87,7 +95,16 @@ def command(
     options = InputOptions(**inputs)
     with terminal.stages():
         report = interruptible(
-            lambda: _verify(graph, model, options, rtol=rtol, atol=atol, seed=seed, timeout=timeout)
+            lambda: _verify(
+                graph,
+                model,
+                options,
+                rtol=rtol,
+                atol=atol,
+                seed=seed,
+                input_range=input_range,
+                timeout=timeout,
+            )
         )
     try:
         report.raise_if_disagree()
@@ -115,6 +132,7 @@ def _verify(
     rtol: float,
     atol: float,
     seed: int,
+    input_range: tuple[float, float],
     timeout: float | None,
 ) -> VerifyReport:
     from wasmgraph.runtime import load
@@ -124,8 +142,9 @@ def _verify(
     find_onnxruntime()
     with load(graph, timeout=timeout) as loaded:
         if not options.inputs:
-            return verify(loaded, model, seed=seed, rtol=rtol, atol=atol)
-        inputs = {**random_inputs(loaded.inputs, seed), **options.read(loaded.inputs)}
+            return verify(loaded, model, seed=seed, input_range=input_range, rtol=rtol, atol=atol)
+        random = random_inputs(loaded.inputs, seed, input_range)
+        inputs = {**random, **options.read(loaded.inputs)}
         return verify(loaded, model, inputs, rtol=rtol, atol=atol)
 
 

@@ -135,6 +135,6 @@ def channel_last(rank: int) -> tuple[int, ...]:
 def merged_axes(
     shape: Sequence[int], *strides: Sequence[int]
 ) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
-    """Join neighbouring axes that all tensors traverse with one stride; at least one axis is left."""
+    """Join neighbouring axes that all tensors traverse with one stride; one axis is left."""
     merged, steps = merge(tuple(shape), *map(tuple, strides))
     return (merged, steps) if merged else ((1,), tuple((0,) for _ in strides))

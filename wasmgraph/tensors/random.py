@@ -18,10 +18,15 @@ _FLAGS = re.compile(r"mask|token_type|segment_ids", re.IGNORECASE)
 """Integer inputs that hold 0 or 1 in every framework's export of a language model."""
 
 
-def random_input(spec: TensorSpec, seed: int) -> Array:
+UNIT_RANGE = (0.0, 1.0)
+
+
+def random_input(
+    spec: TensorSpec, seed: int, float_range: tuple[float, float] = UNIT_RANGE
+) -> Array:
     """An array for one input; the same seed, name, dtype and shape always give the same values.
 
-    * floats: uniform in [0, 1), as a scaled picture has;
+    * floats: uniform in `float_range`, by default [0, 1), as a scaled picture has;
     * uint8 and int8: the whole range, as pixels, bytes and quantised values have;
     * other integers: 0 to 9, valid indices into any embedding; 0 or 1 where the input's name says
       mask, token_type or segment_ids;
@@ -30,14 +35,19 @@ def random_input(spec: TensorSpec, seed: int) -> Array:
     Args:
         spec: The input.
         seed: Not negative. Inputs of one graph differ by their names.
+        float_range: Lower and upper bound of floats, for models that expect other values.
     """
+    low, high = float_range
     rng = np.random.default_rng([seed, zlib.crc32(spec.name.encode())])
     dtype = np.dtype(spec.dtype)
     if dtype.kind == "f":
         # float16 has no generator of its own; rounding must not reach 1.
         values = rng.random(spec.shape, np.float64 if dtype.itemsize == 8 else np.float32)
         below_one = np.nextafter(np.ones((), dtype), np.zeros((), dtype))
-        return np.asarray(np.minimum(values, below_one)).astype(dtype)
+        unit = np.minimum(values, below_one)
+        return np.asarray(unit if float_range == UNIT_RANGE else low + unit * (high - low)).astype(
+            dtype
+        )
     if dtype.kind == "b":
         return np.asarray(rng.integers(0, 2, spec.shape)).astype(dtype)
     if dtype.kind not in "iu":
@@ -47,10 +57,12 @@ def random_input(spec: TensorSpec, seed: int) -> Array:
         return np.asarray(
             rng.integers(limits.min, limits.max, spec.shape, spec.dtype, endpoint=True)
         )
-    high = 2 if _FLAGS.search(spec.name) else 10
-    return np.asarray(rng.integers(0, high, spec.shape)).astype(dtype)
+    bound = 2 if _FLAGS.search(spec.name) else 10
+    return np.asarray(rng.integers(0, bound, spec.shape)).astype(dtype)
 
 
-def random_inputs(specs: Iterable[TensorSpec], seed: int = 0) -> dict[str, Array]:
+def random_inputs(
+    specs: Iterable[TensorSpec], seed: int = 0, float_range: tuple[float, float] = UNIT_RANGE
+) -> dict[str, Array]:
     """One array per input, by name; see `random_input`."""
-    return {spec.name: random_input(spec, seed) for spec in specs}
+    return {spec.name: random_input(spec, seed, float_range) for spec in specs}
