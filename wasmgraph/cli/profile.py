@@ -94,6 +94,17 @@ def command(
     terminal.result(profile.to_json(), lambda console: _draw(console, profile, shown))
 
 
+NAME_LENGTH = 44
+
+
+def _shortened(nodes: tuple[str, ...]) -> str:
+    """The end of the first node's name, where it differs from others, and how many there are."""
+    if not nodes:
+        return ""
+    name = nodes[0] if len(nodes[0]) <= NAME_LENGTH else "…" + nodes[0][1 - NAME_LENGTH :]
+    return name if len(nodes) == 1 else f"{name} +{len(nodes) - 1}"
+
+
 def _draw(console: Console, profile: Profile, shown: int) -> None:
     from wasmgraph.cli.tables import plain_table
     from wasmgraph.runtime.base import printable
@@ -110,7 +121,7 @@ def _draw(console: Console, profile: Profile, shown: int) -> None:
             f"{step.share:.1%}",
             speed,
             of_limit,
-            printable(", ".join(step.nodes)),
+            printable(_shortened(step.nodes)),
         )
     flops = sum(step.flops for step in profile.steps)
     rate = flops / profile.seconds if profile.seconds else 0.0
