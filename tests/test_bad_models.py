@@ -204,7 +204,23 @@ class TestUnsupportedOperators:
 
     def test_strings_are_refused_as_input(self, refuse: Refusal) -> None:
         model = make_model([node("Identity", "s", "y")], {"s": ("str", (2,))}, {"y": ("str", (2,))})
-        refuse(model, ModelError, "'s'", "not a tensor of numbers")
+        refuse(model, UnsupportedModelError, "s: this input is not a tensor of numbers")
+
+    @pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn", "int4", "complex64"])
+    def test_dtypes_that_no_kernel_has(self, refuse: Refusal, dtype: str) -> None:
+        elem_type = TensorProto.DataType.Value(
+            {"float8_e4m3fn": "FLOAT8E4M3FN"}.get(dtype, dtype.upper())
+        )
+        model = make_model([node("Relu", "x", "y")], X, "y", opset=21)
+        model.graph.node.append(node("Cast", "y", "z", name="narrow", to=elem_type))
+        model.graph.node.append(node("Cast", "z", "back", to=TensorProto.FLOAT))
+        model.graph.output[0].name = "back"
+        if dtype != "complex64":
+            refuse(model, UnsupportedModelError, "narrow (Cast)", dtype)
+        model = make_model([node("Identity", "x", "y")], X, "y", opset=21)
+        for value in (model.graph.input[0], model.graph.output[0]):
+            value.type.tensor_type.elem_type = elem_type
+        refuse(model, UnsupportedModelError, f"x: has the dtype {dtype}")
 
     def test_sparse_initializers_are_refused(self, refuse: Refusal) -> None:
         model = make_model([node("Add", "x w", "y")], X, "y")
@@ -399,7 +415,7 @@ class TestInvalidGraphs:
         refuse(model, ModelError, "w", "77")
         model = weighted_model()
         model.graph.input[0].type.tensor_type.elem_type = 77
-        refuse(model, ModelError, "'x'")
+        refuse(model, UnsupportedModelError, "x: this input is not a tensor of numbers")
 
     def test_two_nodes_that_write_one_tensor(self, refuse: Refusal) -> None:
         nodes = [node("Relu", "x", "y"), node("Neg", "x", "y")]

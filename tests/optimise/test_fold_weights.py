@@ -90,3 +90,37 @@ def test_a_constant_can_be_the_result() -> None:
     folded = fold_weight_expressions(mod)
     assert operators(folded) == []
     np.testing.assert_array_equal(folded["main"].body.body.value.numpy(), -W)
+
+
+def test_a_scalar_that_is_broadcast_to_millions_stays_a_view() -> None:
+    shape = (2048, 2048)
+    build = lambda x, emit: emit(  # noqa: E731
+        relax.op.add(emit(relax.op.broadcast_to(constant(np.float32(1)), shape)), x)
+    )
+    assert operators(fold_weight_expressions(module(build, shape))) == ["broadcast_to", "add"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        (relax.op.zeros_like, np.zeros((2, 3))),
+        (relax.op.ones_like, np.ones((2, 3))),
+        (lambda x: relax.op.eye_like(x, 1), np.eye(2, 3, 1)),
+        (lambda x: relax.op.arange(1, 7, 2, "float32"), [1, 3, 5]),
+    ],
+    ids=["zeros_like", "ones_like", "eye_like", "arange"],
+)
+def test_what_depends_on_shapes_alone_is_a_constant(expression: Any, expected: Any) -> None:
+    mod = module(lambda x, emit: emit(relax.op.multiply(x, emit(expression(x)))))
+    folded = fold_weight_expressions(mod)
+    assert operators(folded) == ["multiply"]
+    found = operand(folded)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, np.array(expected, np.float32))
+
+
+def test_a_large_tensor_of_one_value_is_a_view_of_a_scalar() -> None:
+    shape = (2048, 2048)
+    mod = module(lambda x, emit: emit(relax.op.multiply(x, emit(relax.op.ones_like(x)))), shape)
+    folded = fold_weight_expressions(mod)
+    assert operators(folded) == ["broadcast_to", "multiply"]

@@ -152,10 +152,10 @@ class _Builder:
         expr = self.bb.normalize(expr)
         if isinstance(expr.ty, relax.ShapeType):
             return constant([int(extent) for extent in expr.values], "int64")
-        if isinstance(expr, (GenericConst, relax.Var)):
-            return expr
         if not has_static_shape(expr):
             raise NotImplementedError(DEPENDS_ON_DATA)
+        if isinstance(expr, (GenericConst, relax.Var)):
+            return expr
         # Shape inference does not know every tensor; this is the last look before kernels are made.
         reason = why_impossible(TensorType(np.dtype(dtype_of(expr)), shape_of(expr)))
         if reason is not None:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import onnx
 
-from wasmgraph.errors import InputError, ModelError, Obstacle, UnsupportedModelError
+from wasmgraph.errors import InputError, Obstacle, UnsupportedModelError
 from wasmgraph.importer.network import Network, TensorType, tensor_type, value_info
-from wasmgraph.importer.support import why_impossible
+from wasmgraph.importer.support import unsupported, why_impossible
 
 
 def fix_shapes(network: Network, shapes: Mapping[str, Sequence[int]]) -> None:
@@ -22,8 +22,7 @@ def fix_shapes(network: Network, shapes: Mapping[str, Sequence[int]]) -> None:
         InputError: a name that is not an input, a wrong rank, an extent below 0, or two extents
             for one named axis.
         UnsupportedModelError: axes stay open; each is named. Or an input is larger than 32-bit
-            memory.
-        ModelError: an input is not a numeric tensor.
+            memory, or no tensor of numbers.
     """
     _check_names(network, shapes)
     axes: dict[str, int] = {}
@@ -34,7 +33,8 @@ def fix_shapes(network: Network, shapes: Mapping[str, Sequence[int]]) -> None:
     for value in network.inputs:
         known = tensor_type(value)
         if known is None:
-            raise ModelError(f"{network.name}: input {value.name!r} is not a tensor of numbers")
+            obstacle = Obstacle(value.name, "", "this input is not a tensor of numbers")
+            raise unsupported(network, [obstacle])
         if not value.type.tensor_type.HasField("shape") and value.name not in shapes:
             obstacles.append(Obstacle(value.name, "", "its rank and shape are not known"))
             suggestions.append(f"--shape {value.name}=1,...")

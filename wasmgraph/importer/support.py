@@ -110,9 +110,8 @@ def _will_be_replaced(node: onnx.NodeProto, network: Network) -> bool:
 
 def unsupported(network: Network, obstacles: list[Obstacle]) -> UnsupportedModelError:
     """The error that lists `obstacles`."""
-    count = len(obstacles)
-    return UnsupportedModelError(
-        f"{network.name} cannot be compiled, {count} node{'s are' if count > 1 else ' is'} "
-        "not supported:",
-        obstacles=obstacles,
-    )
+    what = f"{network.name} cannot be compiled"
+    if all(obstacle.op for obstacle in obstacles):
+        count = len(obstacles)
+        what += f", {count} node{'s are' if count > 1 else ' is'} not supported"
+    return UnsupportedModelError(f"{what}:", obstacles=obstacles)

@@ -33,6 +33,11 @@ def _arange(call: Any) -> Any:
     return start + np.arange(shape_of(call)[0]) * step
 
 
+def _eye(call: Any) -> Any:
+    rows, columns = shape_of(call)
+    return np.eye(rows, columns, int(call.args[1].value))
+
+
 _UNARY: dict[str, Fold] = {
     "relax.reshape": lambda call, x: x.reshape(shape_of(call)),
     "relax.squeeze": lambda call, x: x.reshape(shape_of(call)),
@@ -59,7 +64,7 @@ _FILLED = {"relax.zeros_like": 0, "relax.zeros": 0, "relax.ones_like": 1, "relax
 _FROM_NOTHING: dict[str, Callable[[Any], Any]] = {
     "relax.shape_to_tensor": lambda call: [int(n) for n in call.args[0].ty.values],
     "relax.arange": _arange,
-    "relax.eye_like": lambda call: np.eye(*shape_of(call), k=int(call.args[1].value)),
+    "relax.eye_like": _eye,
 }
 
 

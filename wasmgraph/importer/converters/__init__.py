@@ -19,6 +19,8 @@ __all__ = ["CONVERTERS", "Converter", "find_converter", "is_supported", "why_uns
 # TVM's importer has a converter of this name which is wrong or means something else.
 REJECTED = {
     "Attention": "TVM reads it as com.microsoft's operator of that name",
+    # Its definition is expanded instead.
+    "RMSNormalization": "TVM has it wrong where all axes are normalised",
     "LSTM": "recurrent operators are not supported yet",
     "GRU": "recurrent operators are not supported yet",
     "RNN": "recurrent operators are not supported yet",

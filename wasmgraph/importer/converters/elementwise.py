@@ -52,3 +52,27 @@ maximum = variadic(relax.op.maximum)
 minimum = variadic(relax.op.minimum)
 total = variadic(relax.op.add)
 mean = variadic(relax.op.add, mean=True)
+
+
+def power(bb: Any, inputs: Sequence[Any], _attrs: Mapping[str, Any]) -> Any:
+    """Pow with an exponent of another dtype; of integers, with a constant exponent.
+
+    TVM demands equal dtypes and has no power of integers: they are multiplied by squaring.
+    """
+    base, exponent = inputs
+    dtype = dtype_of(base)
+    if np.dtype(dtype).kind == "f":
+        if dtype_of(exponent) != dtype:
+            exponent = bb.normalize(relax.op.astype(exponent, dtype))
+        return relax.op.power(base, exponent)
+    value = required_constant(exponent, "the exponent of an integer")
+    if value.size != 1 or value.item() < 0 or value.item() != int(value.item()):
+        raise NotImplementedError("the exponent of integers must be one whole number from 0 up")
+    result, remaining = None, int(value.item())
+    while remaining:
+        if remaining % 2:
+            result = base if result is None else bb.normalize(relax.op.multiply(result, base))
+        remaining //= 2
+        if remaining:
+            base = bb.normalize(relax.op.multiply(base, base))
+    return relax.op.ones_like(base) if result is None else result

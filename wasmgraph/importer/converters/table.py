@@ -20,6 +20,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "Max"): elementwise.maximum,
     ("", "Mean"): elementwise.mean,
     ("", "Min"): elementwise.minimum,
+    ("", "Pow"): elementwise.power,
     ("", "Slice"): indexing.slice_,
     ("", "Sum"): elementwise.total,
 }

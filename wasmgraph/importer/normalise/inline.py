@@ -32,7 +32,11 @@ def inline_schema_functions(network: Network) -> None:
         operator = min(wanted)
         try:
             proto = inliner.inline_selected_functions(
-                network_to_proto(network), [operator], exclude=False, inline_schema_functions=True
+                # Weights as inputs, since the types of initializers are not looked at.
+                network_to_proto(network, small_bytes=-1),
+                [operator],
+                exclude=False,
+                inline_schema_functions=True,
             )
         except (RuntimeError, ValueError):
             # It cannot expand calls that leave out an input in the middle. The node stays, and is
