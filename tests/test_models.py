@@ -67,6 +67,7 @@ class Model:
 
 MODELS = (
     Model("squeezenet_fp32", quick=True),
+    Model("squeezenet_fp16"),
     Model("mnist8", values=zero_to(255), quick=True),
     Model("ultraface_rfb320", quick=True),
     Model("yunet_n_dynamic", {"input": (1, 3, 320, 320)}, zero_to(255)),

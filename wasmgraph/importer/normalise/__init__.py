@@ -14,12 +14,14 @@ from wasmgraph.importer.normalise.simplify import (
     remove_no_ops,
 )
 from wasmgraph.importer.normalise.upgrade import upgrade_opset
+from wasmgraph.importer.normalise.widen import widen_float16
 
 PASSES = (
     upgrade_opset,
     inline_schema_functions,
     remove_no_ops,
     fold_constants,
+    widen_float16,
     remove_no_ops,
     drop_empty_operands,
     remove_dead_nodes,
