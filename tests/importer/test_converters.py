@@ -30,7 +30,7 @@ INPUTS: dict[str, Array] = {
     "j": np.array([2, 0, -1, -3]),  # computed as far as the compiler knows
     "j32": np.array([[1, -4], [3, 0]], np.int32),
     "picture": RNG.normal(size=(2, 3, 4, 4)).astype(np.float32),
-    "nan": np.array([NAN, -3.0, 3.0, 0.5], np.float32),
+    "infinite": np.array([NAN, -np.inf, np.inf, 0.5], np.float32),
 }
 X, Y, Z, INTEGERS = (INPUTS[name] for name in "xyzi")
 
@@ -175,7 +175,21 @@ POWERS = [
     Case("integers to a whole float", "Pow", ("i", floats(2)), INTEGERS**2),
 ]
 
-CASES = [*POWERS, *SLICES, *GATHERS, *CLIPS, *VARIADICS, *BATCH_NORMS]
+INFINITE = INPUTS["infinite"]
+INFINITIES = [
+    Case("of both signs", "IsInf", ("infinite",), np.isinf(INFINITE)),
+    Case("positive", "IsInf", ("infinite",), np.isposinf(INFINITE), {"detect_negative": 0}),
+    Case("negative", "IsInf", ("infinite",), np.isneginf(INFINITE), {"detect_positive": 0}),
+    Case(
+        "neither",
+        "IsInf",
+        ("infinite",),
+        np.zeros(4, bool),
+        {"detect_negative": 0, "detect_positive": 0},
+    ),
+]
+
+CASES = [*INFINITIES, *POWERS, *SLICES, *GATHERS, *CLIPS, *VARIADICS, *BATCH_NORMS]
 
 
 @pytest.fixture(scope="module")
@@ -252,3 +266,14 @@ def test_operators_without_a_converter_run_by_their_definition(tmp_path: Path) -
     feeds = {"x": X * 3, "picture": INPUTS["picture"], "z8": np.ones(8, np.float32)}
     report = wasmgraph.verify(tmp_path / "out.wasm", model, feeds)
     assert report.agrees, [str(output) for output in report.outputs if not output.agrees]
+
+
+def test_dropout_at_inference_keeps_everything_and_says_so() -> None:
+    model = make_model(
+        [node("Dropout", "x", "y mask")],
+        {"x": (2, 3)},
+        {"y": ("float32", None), "mask": ("bool", None)},
+    )
+    found = run_as_wasm(model, {"x": X[0, :2, :3]})
+    np.testing.assert_array_equal(found["y"], X[0, :2, :3])
+    np.testing.assert_array_equal(found["mask"], np.ones((2, 3), bool))

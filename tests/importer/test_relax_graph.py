@@ -127,3 +127,56 @@ def test_the_digest_covers_external_data(tmp_path: Path) -> None:
         digests.append(load_model(tmp_path / "apart.onnx").sha256)
         (tmp_path / "apart.bin").unlink()
     assert digests[0] != digests[1]
+
+
+REFUSED_FOR_A_REASON = {
+    "an output whose shape TVM has wrong": (
+        node("LayerNormalization", "x scale", "y mean"),
+        "ONNX has float32[1, 4, 4, 1]",
+    ),
+    "an attribute that TVM ignores": (
+        node("ConvTranspose", "x w", "y", strides=[2, 2], output_shape=[10, 10]),
+        "ONNX has float32[1, 2, 10, 10]",
+    ),
+    "a mode that TVM does not know": (
+        node("RoiAlign", "x rois batch", "y", mode="max"),
+        "mode 'max' is not supported",
+    ),
+    "training": (
+        node("Dropout", "x ratio training", "y"),
+        "training mode is not supported",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED_FOR_A_REASON)
+def test_what_would_come_out_wrong_is_refused(what: str) -> None:
+    item, reason = REFUSED_FOR_A_REASON[what]
+    weights = {
+        "scale": np.ones(4, np.float32),
+        "w": np.ones((4, 2, 3, 3), np.float32),
+        "ratio": np.float32(0.5),
+        "training": np.array(True),
+        "rois": np.zeros((1, 4), np.float32),
+        "batch": np.array([0]),
+    }
+    model = make_model(
+        [item],
+        {"x": (1, 4, 4, 4)},
+        " ".join(item.output),
+        {name: weights[name] for name in item.input if name in weights},
+    )
+    with pytest.raises(UnsupportedModelError) as caught:
+        imported(model)
+    assert reason in caught.value.message
+
+
+def test_outputs_that_nobody_reads_may_be_wrong() -> None:
+    """Exporters write LayerNormalization with all three outputs."""
+    model = make_model(
+        [node("LayerNormalization", "x scale", "y mean deviation")],
+        {"x": (1, 4, 4, 4)},
+        "y",
+        {"scale": np.ones(4, np.float32)},
+    )
+    assert [name for name, _, _ in imported(model).graph.outputs] == ["y"]

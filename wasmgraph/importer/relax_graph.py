@@ -23,7 +23,13 @@ from wasmgraph.importer.converters.static import (
     has_static_shape,
     shape_of,
 )
-from wasmgraph.importer.network import Network, TensorType, attributes, tensor_type
+from wasmgraph.importer.network import (
+    Network,
+    TensorType,
+    all_inputs,
+    attributes,
+    tensor_type,
+)
 from wasmgraph.importer.provenance import marker
 from wasmgraph.importer.support import unsupported, why_impossible
 
@@ -70,6 +76,8 @@ class _Builder:
         self.obstacles: list[Obstacle] = []
         self.unknown: set[str] = set()  # tensors that a failed node left without a known shape
         self.weight_names: dict[int, str] = {}
+        self.read = {name for node in network.nodes for name in all_inputs(node)}
+        self.read.update(network.output_names)
 
     def build(self) -> RelaxGraph:
         network = self.network
@@ -133,6 +141,7 @@ class _Builder:
                         f"only {len(fields)} of its {len(node.output)} outputs can be computed"
                     )
                 emitted = [self._emit(field, index) for field in fields[: len(node.output)]]
+                self._check_types(node, emitted)
         except Exception as error:
             self.obstacles.append(Obstacle(node.name, node.op_type, self._reason(node, error)))
             self._stand_in(node)
@@ -140,6 +149,23 @@ class _Builder:
         for name, value in zip(node.output, emitted, strict=False):
             if name:
                 self.values[name] = value
+
+    def _check_types(self, node: onnx.NodeProto, values: list[Any]) -> None:
+        """Refuse what a converter computes differently from what ONNX says of the outputs.
+
+        TVM's converters are wrong here and there; a wrong shape or dtype shows it. Outputs that
+        nobody reads do not matter.
+        """
+        for name, value in zip(node.output, values, strict=False):
+            known = self.network.types.get(name)
+            if name not in self.read or known is None or known.shape is None:
+                continue
+            expected = f"{known.dtype.name}{list(known.shape)}"
+            found = f"{dtype_of(value)}{list(shape_of(value))}"
+            if found != expected:
+                raise NotImplementedError(
+                    f"its output {name!r} would be {found} where ONNX has {expected}"
+                )
 
     def _convert_with_tvm(self, node: onnx.NodeProto, inputs: list[Any]) -> Any:
         attrs = self.frontend._parse_attr(node.attribute)

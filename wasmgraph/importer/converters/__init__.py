@@ -50,6 +50,21 @@ def find_converter(node: onnx.NodeProto) -> Converter | None:
     return CONVERTERS.get((node.domain, node.op_type))
 
 
+# TVM reads these attributes, if at all, as if they had another value.
+_WRONG_MODES = {
+    "RoiAlign": ("mode", b"avg"),
+    "SpaceToDepth": ("mode", b"DCR"),
+}
+
+
+def _wrong_mode(node: onnx.NodeProto) -> str | None:
+    name, understood = _WRONG_MODES.get(node.op_type, ("", b""))
+    for attribute in node.attribute:
+        if attribute.name == name and attribute.s != understood:
+            return f"{name} {attribute.s.decode(errors='replace')!r} is not supported"
+    return None
+
+
 def is_supported(node: onnx.NodeProto) -> bool:
     """Whether some converter takes the node's operator."""
     return why_unsupported(node) is None
@@ -65,7 +80,7 @@ def why_unsupported(node: onnx.NodeProto) -> str | None:
         return REJECTED[node.op_type]
     if node.op_type not in _tvm_operators():
         return "the operator is not supported"
-    return None
+    return _wrong_mode(node)
 
 
 @lru_cache(maxsize=1)

@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from wasmgraph.importer.converters.static import constant, dtype_of, operand, required_constant
+from wasmgraph.importer.converters.static import (
+    constant,
+    dtype_of,
+    operand,
+    required_constant,
+    shape_of,
+)
 
 
 def clip(bb: Any, inputs: Sequence[Any], _attrs: Mapping[str, Any]) -> Any:
@@ -76,3 +82,27 @@ def power(bb: Any, inputs: Sequence[Any], _attrs: Mapping[str, Any]) -> Any:
         if remaining:
             base = bb.normalize(relax.op.multiply(base, base))
     return relax.op.ones_like(base) if result is None else result
+
+
+def is_inf(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    """IsInf of one sign or both; TVM ignores which."""
+    x = inputs[0]
+    infinity = constant(np.inf, dtype_of(x))
+    found = []
+    if attrs.get("detect_positive", 1):
+        found.append(bb.normalize(relax.op.equal(x, infinity)))
+    if attrs.get("detect_negative", 1):
+        negative = bb.normalize(relax.op.negative(x))
+        found.append(bb.normalize(relax.op.equal(negative, infinity)))
+    if not found:
+        return relax.op.zeros(shape_of(x), "bool")
+    return reduce(lambda a, b: bb.normalize(relax.op.logical_or(a, b)), found)
+
+
+def dropout(bb: Any, inputs: Sequence[Any], _attrs: Mapping[str, Any]) -> Any:
+    """Dropout at inference: the input as it is, and a mask that keeps everything."""
+    training = operand(inputs, 2)
+    if training is not None and required_constant(training, "the training mode").any():
+        raise NotImplementedError("training mode is not supported")
+    kept = bb.normalize(relax.op.ones(shape_of(inputs[0]), "bool"))
+    return relax.Tuple([inputs[0], kept])

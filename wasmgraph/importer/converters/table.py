@@ -16,7 +16,9 @@ Converter = Callable[[Any, Sequence[Any], Mapping[str, Any]], Any]
 CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "BatchNormalization"): normalisation.batch_norm,
     ("", "Clip"): elementwise.clip,
+    ("", "Dropout"): elementwise.dropout,
     ("", "Gather"): indexing.gather,
+    ("", "IsInf"): elementwise.is_inf,
     ("", "Max"): elementwise.maximum,
     ("", "Mean"): elementwise.mean,
     ("", "Min"): elementwise.minimum,
