@@ -86,6 +86,13 @@ class TestFusion:
         assert descriptions(program(apart, (1, 8), {}))[0] == "relu"
         agrees_with_onnxruntime(apart, (2, 8), {})
 
+    def test_every_call_names_its_nodes_also_the_copy_into_the_hosts_order(self) -> None:
+        nodes = [node("Conv", "x w", "c", name="conv"), node("Relu", "c", "y", name="relu")]
+        result = program(nodes, (1, 4, 6, 6), {"w": weight(4, 4, 1, 1)})
+        assert result.calls[-1].description == "copy"
+        assert result.calls[-1].nodes == ("relu",)
+        assert all(call.nodes for call in result.calls)
+
     def test_a_graph_output_in_the_middle_is_written(self) -> None:
         nodes = [node("Conv", "x w", "c"), node("Relu", "c", "y")]
         agrees_with_onnxruntime(nodes, (1, 4, 6, 6), {"w": weight(4, 4, 1, 1)}, outputs="c y")

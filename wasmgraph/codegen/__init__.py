@@ -38,7 +38,11 @@ def generate(
     if lowered.tir:
         from wasmgraph.codegen.object_code import compile_object
 
-        tvm_code = compile_object(lowered.tir, simd)
+        nodes = {
+            lowered.kernels[lowered.index[call.kernel]].symbol: ", ".join(call.nodes)
+            for call in reversed(program.calls)
+        }
+        tvm_code = compile_object(lowered.tir, nodes, simd)
     producer = {
         "wasmgraph": __version__,
         "apache-tvm": version("apache-tvm"),

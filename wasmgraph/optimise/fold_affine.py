@@ -109,7 +109,8 @@ def _scaled(convolution: _Convolution, scale: NDArray[Any]) -> _Convolution:
     weights = convolution.weights
     shape = [1] * weights.ndim
     shape[convolution.axis] = -1
-    scaled = (weights.astype(np.float64) * scale.reshape(shape)).astype(weights.dtype)
+    # Rounded once, when everything is folded in.
+    scaled = weights.astype(np.float64) * scale.reshape(shape)
     bias = None if convolution.bias is None else convolution.bias * scale
     return replace(convolution, weights=scaled, bias=bias, scaled=True)
 
@@ -118,7 +119,7 @@ def _emit(builder: Any, convolution: _Convolution) -> Any:
     call = convolution.call
     weights = call.args[1]
     if convolution.scaled:
-        weights = constant(convolution.weights)
+        weights = constant(convolution.weights, dtype_of(weights))
     result = relax.Call(call.op, [call.args[0], weights], call.attrs, call.ty_args)
     if convolution.bias is None:
         return result

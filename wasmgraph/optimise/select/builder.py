@@ -87,6 +87,12 @@ class Builder:
         storage = self._new_storage("computed", element_count(shape), dtype)
         return View(storage, 0, shape, dense_strides(shape, order), dtype)
 
+    def stand_in(self, tensors: Sequence[int]) -> None:
+        """Room for tensors that nothing computes, so that what reads them is looked at, too."""
+        for tensor in tensors:
+            info = self.graph.tensors[tensor]
+            self._views[tensor] = self.allocate(info.shape, info.dtype)
+
     def emit(
         self,
         kernel: Kernel,
@@ -134,9 +140,10 @@ class Builder:
         outputs: Sequence[tuple[str, str, tuple[int, ...]]],
     ) -> Program:
         """The program; outputs that are not dense in C order are copied."""
+        made_by = {tensor: op.nodes for op in self.graph.ops for tensor in op.outputs}
         ports = []
         for spec, tensor in zip(outputs, self.graph.outputs, strict=True):
-            view = self.dense(self.view(tensor), frozenset())
+            view = self.dense(self.view(tensor), made_by.get(tensor, frozenset()))
             ports.append(Port(*spec, _place(view)))
         used = {place.storage for call in self._calls for place in (*call.reads, *call.writes)}
         used.update(port.place.storage for port in ports)

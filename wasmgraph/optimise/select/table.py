@@ -61,7 +61,7 @@ def select_kernels(
             found = _select_op(builder, item[1])
         if found is not None:
             obstacles.append(found)
-            break  # what follows lacks its inputs
+            builder.stand_in([item.output] if isinstance(item, Group) else item[1].outputs)
     if obstacles:
         raise UnsupportedModelError(
             f"{model} cannot be compiled, operators have no kernel:", obstacles=obstacles
