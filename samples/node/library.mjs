@@ -7,10 +7,12 @@ import { readFile } from "node:fs/promises";
 
 const STATIC_SHAPE = -1;
 
-// All that a graph imports is WASI, and called as a library it needs none of it to succeed.
-const denied = new Proxy({}, { get: () => () => 76 /* ENOTCAPABLE */ });
+// All that a graph imports is WASI. Called as a library it needs nothing of it; some C libraries look for
+// open folders at the start, until they are told that there is no such descriptor.
+const EBADF = 8;
+const nothing = new Proxy({}, { get: () => () => EBADF });
 const bytes = await readFile(process.argv[2]);
-const { instance, module } = await WebAssembly.instantiate(bytes, { wasi_snapshot_preview1: denied });
+const { instance, module } = await WebAssembly.instantiate(bytes, { wasi_snapshot_preview1: nothing });
 const [section] = WebAssembly.Module.customSections(module, "wasmgraph");
 const { inputs, outputs } = JSON.parse(new TextDecoder().decode(section));
 
