@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from wasmgraph.errors import ModelError
@@ -25,7 +26,7 @@ SMALL_BYTES = 4096
 class TensorType:
     """What is known of a tensor: its numpy dtype and its shape, or None where that is unknown."""
 
-    dtype: np.dtype
+    dtype: np.dtype[Any]
     shape: tuple[int, ...] | None
 
     @property
@@ -57,7 +58,7 @@ class Network:
     nodes: list[onnx.NodeProto]
     inputs: list[onnx.ValueInfoProto]
     outputs: list[onnx.ValueInfoProto]
-    weights: dict[str, np.ndarray]
+    weights: dict[str, NDArray[Any]]
     functions: list[onnx.FunctionProto] = field(default_factory=list)
     types: dict[str, TensorType] = field(default_factory=dict)
 
@@ -94,7 +95,7 @@ def network_from_proto(proto: onnx.ModelProto, name: str) -> Network:
     )
 
 
-def _array(tensor: onnx.TensorProto, model: str) -> np.ndarray:
+def _array(tensor: onnx.TensorProto, model: str) -> NDArray[Any]:
     try:
         return np.asarray(numpy_helper.to_array(tensor))
     except (ValueError, TypeError, KeyError) as error:
@@ -142,7 +143,7 @@ def network_to_proto(network: Network, small_bytes: int = SMALL_BYTES) -> onnx.M
     )
 
 
-def value_info(name: str, dtype: np.dtype, shape: tuple[int, ...]) -> onnx.ValueInfoProto:
+def value_info(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> onnx.ValueInfoProto:
     """A tensor's name and static type in ONNX's form."""
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype), shape)
 

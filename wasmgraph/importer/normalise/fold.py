@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
@@ -100,7 +102,7 @@ def _fold_once(network: Network) -> bool:
     return changed
 
 
-def _evaluate(node: onnx.NodeProto, network: Network) -> dict[str, np.ndarray] | None:
+def _evaluate(node: onnx.NodeProto, network: Network) -> dict[str, NDArray[Any]] | None:
     """The node's outputs if they are constants worth storing, else None."""
     if node.domain or node.op_type in RANDOM_OPS or any(subgraphs(node)):
         return None
@@ -117,7 +119,7 @@ def _evaluate(node: onnx.NodeProto, network: Network) -> dict[str, np.ndarray] |
     return _run_reference(node, {name: network.weights[name] for name in names}, network)
 
 
-def _fold_shape(node: onnx.NodeProto, network: Network) -> dict[str, np.ndarray] | None:
+def _fold_shape(node: onnx.NodeProto, network: Network) -> dict[str, NDArray[Any]] | None:
     known = network.types.get(node.input[0])
     if known is None or known.shape is None:
         return None
@@ -136,8 +138,8 @@ def _worth_storing(node: onnx.NodeProto, network: Network) -> bool:
 
 
 def _run_reference(
-    node: onnx.NodeProto, values: dict[str, np.ndarray], network: Network
-) -> dict[str, np.ndarray] | None:
+    node: onnx.NodeProto, values: dict[str, NDArray[Any]], network: Network
+) -> dict[str, NDArray[Any]] | None:
     graph = helper.make_graph(
         [node],
         "fold",
