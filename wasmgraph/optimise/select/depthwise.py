@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 from wasmgraph.kernels.depthwise import Depthwise, pack_depthwise
 from wasmgraph.kernels.operands import PixelOperand
 from wasmgraph.optimise.fuse import Group
+from wasmgraph.optimise.select.bias import peel_bias
 from wasmgraph.optimise.select.builder import Builder
 from wasmgraph.optimise.select.elementwise import describe
+from wasmgraph.optimise.select.windows import Window
 from wasmgraph.optimise.view import View, channel_last
 
 
 def select_depthwise(builder: Builder, group: Group, weights: NDArray[Any]) -> bool:
     """One kernel; the border needs no padded copy."""
-    from wasmgraph.optimise.select.contraction import Window, peel_bias
-
     anchor = group.anchor
     assert anchor is not None
     window = Window.of(anchor.attrs)

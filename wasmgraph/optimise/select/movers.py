@@ -5,7 +5,7 @@ from __future__ import annotations
 from wasmgraph.kernels.padding import PadConstant
 from wasmgraph.optimise.opgraph import Op
 from wasmgraph.optimise.select.builder import Builder
-from wasmgraph.optimise.select.contraction import permutation
+from wasmgraph.optimise.select.matmul import permutation
 
 
 def reshape(builder: Builder, op: Op) -> bool:

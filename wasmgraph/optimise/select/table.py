@@ -13,9 +13,10 @@ from wasmgraph.optimise.options import DEFAULT, Options
 from wasmgraph.optimise.program import Program
 from wasmgraph.optimise.select import images, movers, reductions
 from wasmgraph.optimise.select.builder import Builder
-from wasmgraph.optimise.select.contraction import select_anchored
+from wasmgraph.optimise.select.convolution import select_convolution, select_transposed
 from wasmgraph.optimise.select.elementwise import emit_chain, select_elementwise
 from wasmgraph.optimise.select.fallback import select_fallback
+from wasmgraph.optimise.select.matmul import select_matmul
 
 # Each returns False where it cannot handle the operator as it stands.
 _SELECTORS: dict[str, Callable[[Builder, Op], bool]] = {
@@ -41,6 +42,15 @@ _SELECTORS: dict[str, Callable[[Builder, Op], bool]] = {
     "nn.max_pool2d": images.pool,
     "nn.avg_pool2d": images.pool,
     "image.resize2d": images.resize,
+}
+
+# Each returns False where there is no kernel for this form of it.
+_ANCHORED: dict[str, Callable[[Builder, Group], bool]] = {
+    "matmul": select_matmul,
+    "nn.conv1d": select_convolution,
+    "nn.conv2d": select_convolution,
+    "nn.conv3d": select_convolution,
+    "nn.conv2d_transpose": select_transposed,
 }
 
 
@@ -81,7 +91,7 @@ def _select_group(builder: Builder, group: Group) -> Obstacle | None:
     if group.anchor is None:
         select_elementwise(builder, group)
         return None
-    if select_anchored(builder, group):
+    if _ANCHORED[group.anchor.kind](builder, group):
         return None
     obstacle = _select_op(builder, group.anchor)
     if obstacle is None and group.chain.steps:

@@ -1,0 +1,165 @@
+"""Products of rows and columns as kernels: what matrix products and convolutions have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wasmgraph.kernels.chain import IDENTITY
+from wasmgraph.kernels.contraction import BatchAxis, Contraction
+from wasmgraph.kernels.operands import RowOperand
+from wasmgraph.kernels.packing import pack_columns
+from wasmgraph.kernels.thin import MAX_COLUMNS, MIN_ADJACENT, ThinContraction
+from wasmgraph.optimise.fuse import Group
+from wasmgraph.optimise.select.bias import peel_bias
+from wasmgraph.optimise.select.builder import Builder
+from wasmgraph.optimise.select.elementwise import describe, emit_chain
+from wasmgraph.optimise.view import View, merged_axes
+
+
+@dataclass(frozen=True)
+class Product:
+    batch: tuple[BatchAxis, ...]
+    rows: tuple[tuple[int, int], ...]
+    reduce: tuple[tuple[int, int], ...]
+    columns: int
+    b_row: int
+    channel_axis: int
+
+
+@dataclass(frozen=True)
+class Weights:
+    """b as a constant: float32 [batch..., k, column], and its name."""
+
+    array: NDArray[Any]
+    name: str
+
+
+def emit_product(
+    builder: Builder,
+    group: Group,
+    product: Product,
+    a: View,
+    b: View | Weights,
+    out: View,
+    name: str,
+) -> None:
+    """The contraction with as much of the chain as its operands allow, then the rest."""
+    if isinstance(b, Weights) and _is_thin(product):
+        _emit_thin(builder, group, product, a, b, out, name)
+        return
+    if isinstance(b, Weights):
+        b = builder.weight(pack_columns(b.array), b.name)
+    bias, chain, tensors = peel_bias(builder, group, product.channel_axis)
+    views = [_readable(builder, builder.view(t), out, product, group.nodes) for t in tensors]
+    operands = [_row_operand(view, out, product) for view in views]
+    reads = [a, b]
+    if bias is not None:
+        reads.append(builder.weight(bias))
+    fits = all(operand is not None for operand in operands)
+    kernel = Contraction(
+        batch=product.batch,
+        rows=product.rows,
+        out_row=_row_stride(out, product),
+        reduce=product.reduce,
+        columns=product.columns,
+        b_row=product.b_row,
+        has_bias=bias is not None,
+        chain=chain if fits else IDENTITY,
+        operands=tuple(o for o in operands if o is not None) if fits else (),
+    )
+    if bias is not None:
+        name += " + bias"
+    if not fits:
+        builder.emit(kernel, reads, [out], group.nodes, name)
+        builder.set(group.output, emit_chain(builder, chain, [out, *views], out.shape, group.nodes))
+        return
+    # A weight must be adjacent along the columns, which its C order need not be.
+    builder.emit(kernel, [*reads, *views], [out], group.nodes, describe(chain, name))
+    builder.set(group.output, out)
+
+
+def _is_thin(product: Product) -> bool:
+    adjacent, stride = product.reduce[-1]
+    return (
+        product.columns <= MAX_COLUMNS
+        and not product.batch
+        and stride == 1
+        and adjacent >= MIN_ADJACENT
+    )
+
+
+def _emit_thin(
+    builder: Builder,
+    group: Group,
+    product: Product,
+    a: View,
+    b: Weights,
+    out: View,
+    name: str,
+) -> None:
+    """Few columns: dot products, with the chain if it reads nothing else."""
+    bias, chain, tensors = peel_bias(builder, group, product.channel_axis)
+    fused = chain if not tensors else IDENTITY
+    kernel = ThinContraction(
+        product.rows,
+        _row_stride(out, product),
+        product.reduce,
+        product.columns,
+        bias is not None,
+        fused,
+    )
+    columns = np.moveaxis(b.array.reshape(-1, product.columns), 0, 1)
+    reads = [a, builder.weight(np.ascontiguousarray(columns, np.float32), b.name)]
+    if bias is not None:
+        reads.append(builder.weight(bias))
+        name += " + bias"
+    builder.emit(kernel, reads, [out], group.nodes, describe(fused, name))
+    if tensors:
+        views = [out, *(builder.view(tensor) for tensor in tensors)]
+        out = emit_chain(builder, chain, views, out.shape, group.nodes)
+    builder.set(group.output, out)
+
+
+def _row_stride(out: View, product: Product) -> int:
+    """Elements from one output row to the next."""
+    shape, (strides,) = row_axes(out, product)
+    return strides[-1] if len(shape) == 1 else 0
+
+
+def row_axes(view: View, product: Product) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
+    """The axes of a view (broadcast to the output) that count rows, merged."""
+    batch = len(product.batch) if product.channel_axis != 1 else 0
+    axes = [a for a in range(batch, len(view.shape)) if a != product.channel_axis]
+    return merged_axes([view.shape[a] for a in axes], [view.strides[a] for a in axes])
+
+
+def _readable(
+    builder: Builder, view: View, out: View, product: Product, nodes: frozenset[int]
+) -> View:
+    """An operand with its columns adjacent or all the same."""
+    column = view.broadcast(out.shape).strides[product.channel_axis]
+    if column in (0, 1) or out.shape[product.channel_axis] == 1:
+        return view
+    missing = len(out.shape) - len(view.shape)
+    order = [axis - missing for axis in out.order() if axis >= missing]
+    return builder.dense(view, nodes, order)
+
+
+def _row_operand(view: View, out: View, product: Product) -> RowOperand | None:
+    """How the contraction reads an operand, or None if its rows are not evenly spaced."""
+    wide = view.broadcast(out.shape)
+    column = wide.strides[product.channel_axis]
+    if out.shape[product.channel_axis] == 1:
+        column = 0
+    shape, (strides,) = row_axes(wide, product)
+    if len(shape) != 1 or column not in (0, 1):
+        return None
+    if product.channel_axis == 1:
+        batch = tuple(axis.out * column for axis in product.batch)
+    else:
+        batch = tuple(wide.strides[: len(product.batch)])
+    return RowOperand(batch, strides[0], column)
