@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from wasmgraph.cli.console import FILE, Terminal, common_options, example
-from wasmgraph.cli.inputs import input_range_option
+from wasmgraph.cli.inputs import input_range_option, seed_option, tolerance_options
 
 if TYPE_CHECKING:
     from wasmgraph.bundle import SimdLevel
@@ -78,30 +78,8 @@ def parse_shapes(
     show_default=True,
     help="Compare the result with onnxruntime on seeded inputs.",
 )
-@click.option(
-    "--rtol",
-    type=click.FloatRange(min=0),
-    default=1e-3,
-    show_default="0.001",
-    metavar="F",
-    help="Relative tolerance of --verify.",
-)
-@click.option(
-    "--atol",
-    type=click.FloatRange(min=0),
-    default=1e-4,
-    show_default="0.0001",
-    metavar="F",
-    help="Absolute tolerance of --verify.",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default="0",
-    metavar="N",
-    help="Of the inputs that --verify runs on.",
-)
+@tolerance_options
+@seed_option
 @input_range_option
 @click.option(
     "--winograd/--no-winograd",

@@ -107,6 +107,33 @@ class InputOptions:
         return arrays
 
 
+seed_option: Callable[[F], F] = click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default="0",
+    metavar="N",
+    help="Of the random inputs, for those that are not given.",
+)
+
+
+def tolerance_options(command: F) -> F:
+    """`--rtol` and `--atol` of the comparison with onnxruntime."""
+    for name, default, shown, what in (
+        ("--atol", 1e-4, "0.0001", "Absolute"),
+        ("--rtol", 1e-3, "0.001", "Relative"),
+    ):
+        command = click.option(
+            name,
+            type=click.FloatRange(min=0),
+            default=default,
+            show_default=shown,
+            metavar="F",
+            help=f"{what} tolerance of the comparison with onnxruntime.",
+        )(command)
+    return command
+
+
 def input_range_option(command: F) -> F:
     """`--input-range LOW,HIGH` for random inputs."""
     return click.option(

@@ -9,7 +9,7 @@ import click
 
 from wasmgraph.cli.background import interruptible
 from wasmgraph.cli.console import FILE, Terminal, common_options, example
-from wasmgraph.cli.inputs import InputOptions, input_options
+from wasmgraph.cli.inputs import InputOptions, input_options, seed_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,14 +51,7 @@ DEFAULT_TOP = 20
     metavar="FILE.svg|FILE.png",
     help="Draw the slowest steps as bars.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default="0",
-    metavar="N",
-    help="Of the random inputs, for those that no -i gives.",
-)
+@seed_option
 @common_options
 def command(
     terminal: Terminal,

@@ -16,7 +16,9 @@ from wasmgraph.cli.inputs import (
     input_options,
     input_range_option,
     parsed_by,
+    seed_option,
     time_limit,
+    tolerance_options,
 )
 from wasmgraph.errors import VerificationError
 
@@ -42,30 +44,8 @@ if TYPE_CHECKING:
     help="The model it was compiled from.",
 )
 @input_options
-@click.option(
-    "--rtol",
-    type=click.FloatRange(min=0),
-    default=1e-3,
-    show_default="0.001",
-    metavar="F",
-    help="Relative tolerance.",
-)
-@click.option(
-    "--atol",
-    type=click.FloatRange(min=0),
-    default=1e-4,
-    show_default="0.0001",
-    metavar="F",
-    help="Absolute tolerance.",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default="0",
-    metavar="N",
-    help="Of the random inputs, for those that no -i gives.",
-)
+@tolerance_options
+@seed_option
 @click.option(
     "--timeout",
     callback=parsed_by(time_limit),
