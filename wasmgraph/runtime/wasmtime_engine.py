@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -280,11 +281,12 @@ class WasmtimeInstance:
         program = self._program
         watchdog = program.watchdog
         program.console.clear()
-        if watchdog is not None and program.limits.seconds is not None:
-            # One more, since the current tick is partly over.
-            self._store.set_epoch_deadline(int(program.limits.seconds / watchdog.interval) + 1)
         try:
             with watchdog.running() if watchdog is not None else nullcontext():
+                if watchdog is not None and program.limits.seconds is not None:
+                    ticks = math.ceil(program.limits.seconds / watchdog.interval)
+                    # One more, since the current tick is partly over.
+                    self._store.set_epoch_deadline(ticks + 1)
                 yield
         except wasmtime.Trap as trap:
             raise self._explain(trap, kind) from trap

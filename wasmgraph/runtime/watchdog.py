@@ -16,7 +16,8 @@ class Watchdog:
     """Calls `tick` once per `interval` seconds of wall time while a run is under way.
 
     The thread is a daemon, starts with the first run and sleeps between runs. Its calls follow the
-    clock, not the sleeps: after a late wake-up it catches up, so that a delay does not add up.
+    clock, not the sleeps: after a late wake-up it catches up, so that a delay does not add up. What
+    it is late with when another run begins is made up for first, and does not count for that run.
     """
 
     def __init__(self, tick: Callable[[], None], interval: float) -> None:
@@ -24,13 +25,18 @@ class Watchdog:
         self._tick = tick
         self._changed = threading.Condition()
         self._running = 0
+        self._began = 0.0
+        self._ticks = 0  # since then
         self._closed = False
         self._thread: threading.Thread | None = None
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Tick while the block runs."""
+        """Tick while the block runs; a deadline is to be set inside."""
         with self._changed:
+            if self._running == 0:
+                self._began, self._ticks = time.monotonic(), 0
+            self._catch_up()
             self._running += 1
             # A forked child inherits the object but not the thread.
             if self._thread is None or not self._thread.is_alive():
@@ -57,11 +63,14 @@ class Watchdog:
                 self._changed.wait_for(lambda: self._closed or self._running > 0)
                 if self._running == 0:
                     return
-            began = time.monotonic()
-            ticks = 0
             while self._running > 0:
                 time.sleep(self.interval)
-                due = int((time.monotonic() - began) / self.interval)
-                for _ in range(due - ticks):
-                    self._tick()
-                ticks = due
+                with self._changed:
+                    self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Call `tick` as often as is due by now; the lock is held."""
+        due = int((time.monotonic() - self._began) / self.interval)
+        for _ in range(due - self._ticks):
+            self._tick()
+        self._ticks = due
