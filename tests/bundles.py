@@ -118,7 +118,7 @@ def add_bundle() -> Bundle:
         inputs=(Tensor("a", "float32", (2, 3), a), Tensor("b", "float32", (2, 3), b)),
         outputs=(Tensor("sum", "float32", (2, 3), total),),
         kernels=(Kernel("add", 3, "add"),),
-        steps=(Step(0, (a, b, total), ("Add#0",)),),
+        steps=(Step(0, (a, b, total), ("Add#0",), stage=0),),
         operators={"Add": 1},
         io_nbytes=192,
     )
@@ -132,7 +132,7 @@ def scale_bundle() -> Bundle:
         inputs=(Tensor("x", "float32", (4,), x),),
         outputs=(Tensor("y", "float32", (4,), y),),
         kernels=(Kernel("scale", 3, "multiply"),),
-        steps=(Step(0, (x, weights, y), ("scale", "also scale")),),
+        steps=(Step(0, (x, weights, y), ("scale", "also scale"), stage=0),),
         constants=(Constant("weights", "float32", (4,), 0),),
         operators={"Mul": 1},
         params_nbytes=16,
@@ -157,8 +157,8 @@ def chain_bundle() -> Bundle:
         ),
         kernels=(Kernel("scale", 3, "multiply"),),
         steps=(
-            Step(0, (x, weights, between), ("first",)),
-            Step(0, (between, weights, y), ("second",)),
+            Step(0, (x, weights, between), ("first",), stage=0),
+            Step(0, (between, weights, y), ("second",), stage=1),
         ),
         constants=(Constant("weights", "float32", (4,), 64),),
         operators={"Mul": 2},
@@ -206,7 +206,7 @@ def _one_kernel_bundle(symbol: str, *cfg: str) -> Bundle:
         inputs=(Tensor("x", "float32", (4,), x),),
         outputs=(Tensor("y", "float32", (4,), y),),
         kernels=(Kernel(symbol, 2, symbol),),
-        steps=(Step(0, (x, y), ("culprit",)),),
+        steps=(Step(0, (x, y), ("culprit",), stage=0),),
         operators={"Identity": 1},
         io_nbytes=128,
     )

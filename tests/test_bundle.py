@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def make_bundle() -> Bundle:
         inputs=(Tensor("größe", "float32", (2, 3), x),),
         outputs=(Tensor("y/0", "int64", (), y),),
         kernels=(Kernel("wgk_0", 3, "conv2d + relu"),),
-        steps=(Step(0, (x, w, y), ("Conv_0", "Relu_1"), 1),),
+        steps=(Step(0, (x, w, y), ("Conv_0", "Relu_1"), 1, stage=0),),
         constants=(Constant("w", "float32", (2, 3), 0),),
         operators={"Conv": 1, "Relu": 1},
         io_nbytes=64,
@@ -107,6 +108,8 @@ def damaged(**changes: Any) -> str:
         damaged(inputs=[{"name": "x"}]),
         damaged(source={"name": "x", "surprise": 1}),
         damaged(simd="avx512"),
+        damaged(threads=None),
+        damaged(threads=1),
         damaged(
             outputs=[
                 {
@@ -122,6 +125,29 @@ def damaged(**changes: Any) -> str:
 def test_a_description_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ModelError, match=r"graph\.json is not a graph description"):
         load_graph(text, "graph.json")
+
+
+def with_stages(*stages: Any) -> str:
+    data = json.loads(dump_graph(make_bundle().graph))
+    data["steps"] = [{**data["steps"][0], "stage": stage} for stage in stages]
+    return json.dumps(data)
+
+
+@pytest.mark.parametrize("stages", [(0,), (0, 0, 0), (0, 1, 2), (0, 0, 1, 2, 2)])
+def test_stages_count_from_0_without_gaps(stages: tuple[int, ...]) -> None:
+    graph = load_graph(with_stages(*stages), "graph.json")
+    assert tuple(step.stage for step in graph.steps) == stages
+
+
+@pytest.mark.parametrize("stages", [(1,), (-1,), (0, 2), (0, 1, 0), (0, True), (None,), ("0",)])
+def test_stages_in_any_other_order_are_refused(stages: tuple[Any, ...]) -> None:
+    with pytest.raises(ModelError, match=r"graph\.json is not a graph description"):
+        load_graph(with_stages(*stages), "graph.json")
+
+
+def test_knows_whether_it_is_for_threads() -> None:
+    graph = replace(make_bundle().graph, threads=True)
+    assert load_graph(dump_graph(graph), "graph.json") == graph
 
 
 def test_binary_where_text_should_be_is_refused(tmp_path: Path) -> None:

@@ -32,9 +32,9 @@ def three_step_graph() -> Graph:
         constants=(Constant("w", "float32", (16,), 0),),
         kernels=(Kernel("relu", 2, "relu"), Kernel("add", 3, "add")),
         steps=(
-            Step(0, (x, a), ("relu1",)),
-            Step(0, (a, b), ("relu2",)),
-            Step(1, (b, weight, y), ("add",)),
+            Step(0, (x, a), ("relu1",), stage=0),
+            Step(0, (a, b), ("relu2",), stage=1),
+            Step(1, (b, weight, y), ("add",), stage=2),
         ),
         params_nbytes=64,
         io_nbytes=128,
@@ -51,7 +51,7 @@ def test_the_memory_plan_counts_what_steps_write_into_the_arena() -> None:
 def test_a_step_that_writes_two_buffers_counts_both() -> None:
     graph = three_step_graph()
     a, b = graph.steps[0].buffers[1], graph.steps[1].buffers[1]
-    split = Step(0, (graph.inputs[0].buffer, a, b), ("split",), writes=2)
+    split = Step(0, (graph.inputs[0].buffer, a, b), ("split",), writes=2, stage=0)
     plan = memory_plan(Graph(**{**vars(graph), "steps": (split,)}))
     assert (plan.intermediates, plan.intermediate_nbytes) == (2, 384)
 

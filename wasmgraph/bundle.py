@@ -14,7 +14,7 @@ of TVM, of linking or of running.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,7 @@ import numpy as np
 
 from wasmgraph.errors import ModelError
 
-BUNDLE_VERSION = 1
+BUNDLE_VERSION = 2
 ALIGNMENT = 64
 """Bytes. Every tensor starts at a multiple: one x86 cache line, so vector loads never split."""
 
@@ -115,6 +115,8 @@ class Step:
         nodes: Names of the ONNX nodes this call computes (an unnamed node is `Op#index`).
         writes: How many trailing buffers are outputs.
         flops: Multiplications and additions of the direct algorithm; 0 where it is not a product.
+        stage: Steps of the same stage follow each other and may run at the same time; a stage
+            begins when the one before it is done. Stages are numbered from 0, without gaps.
     """
 
     kernel: int
@@ -122,6 +124,7 @@ class Step:
     nodes: tuple[str, ...]
     writes: int = 1
     flops: int = 0
+    stage: int = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,7 @@ class Graph:
     Attributes:
         producer: Versions of what made it, by name ("wasmgraph", "apache-tvm", "onnx").
         params_nbytes, io_nbytes, arena_nbytes: Sizes of the three regions in bytes.
+        threads: Whether it was compiled to run on several threads.
     """
 
     source: Source
@@ -161,6 +165,7 @@ class Graph:
     params_nbytes: int
     io_nbytes: int
     arena_nbytes: int
+    threads: bool = False
     version: int = field(default=BUNDLE_VERSION)
 
 
@@ -258,6 +263,9 @@ def _graph_from_json(data: dict[str, Any]) -> Graph:
 
     if data["simd"] not in SIMD_LEVELS:
         raise ValueError(f"unknown SIMD level {data['simd']!r}")
+    if not isinstance(data["threads"], bool):
+        raise ValueError(f"threads is {data['threads']!r}, not true or false")
+    _check_stages([s["stage"] for s in data["steps"]])
     return Graph(
         source=Source(**data["source"]),
         producer=data["producer"],
@@ -276,10 +284,21 @@ def _graph_from_json(data: dict[str, Any]) -> Graph:
                 tuple(s["nodes"]),
                 s["writes"],
                 s["flops"],
+                stage=s["stage"],
             )
             for s in data["steps"]
         ),
         params_nbytes=data["params_nbytes"],
         io_nbytes=data["io_nbytes"],
         arena_nbytes=data["arena_nbytes"],
+        threads=data["threads"],
     )
+
+
+def _check_stages(stages: Sequence[int]) -> None:
+    """Whether they are numbered from 0 on, in order and without gaps."""
+    before = -1
+    for number, stage in enumerate(stages):
+        if type(stage) is not int or not max(before, 0) <= stage <= before + 1:
+            raise ValueError(f"step {number} is of stage {stage!r}, after one of stage {before}")
+        before = stage

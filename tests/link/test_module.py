@@ -170,7 +170,9 @@ def test_an_unknown_symbol_is_an_error_that_names_it(tmp_path: Path) -> None:
 def test_a_kernel_that_takes_another_number_of_pointers_is_an_error(tmp_path: Path) -> None:
     bundle = bundles.add_bundle()
     a, b, _ = bundle.graph.steps[0].buffers
-    graph = replace(bundle.graph, kernels=(Kernel("add", 2, ""),), steps=(Step(0, (a, b), ()),))
+    graph = replace(
+        bundle.graph, kernels=(Kernel("add", 2, ""),), steps=(Step(0, (a, b), (), stage=0),)
+    )
     with pytest.raises(ToolchainError, match="signature mismatch: add"):
         link(replace(bundle, graph=graph), tmp_path / "out.wasm")
     assert list(tmp_path.iterdir()) == []

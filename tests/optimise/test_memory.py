@@ -24,7 +24,7 @@ def whole(storages: list[Storage], index: int) -> Place:
 
 @st.composite
 def programs(draw: st.DrawFn) -> Program:
-    """Any program: calls read storages that are there already and write new ones.
+    """Any program: calls read storages that are there already and write new ones, in stages.
 
     Now and then a call writes more of a storage that an earlier one began, as the parts of a
     concatenation do.
@@ -55,7 +55,12 @@ def programs(draw: st.DrawFn) -> Program:
         Port(f"out{i}", "uint8", (storages[s].nbytes,), whole(storages, s))
         for i, s in enumerate(chosen)
     )
-    return Program(tuple(storages), weights, inputs, outputs, tuple(calls))
+    stages: list[tuple[Call, ...]] = []
+    while calls:
+        count = draw(st.sampled_from([1, 1, 2, 3]))
+        stages.append(tuple(calls[:count]))
+        del calls[:count]
+    return Program(tuple(storages), weights, inputs, outputs, tuple(stages))
 
 
 def overlap(plan: MemoryPlan, a: int, b: int) -> bool:
@@ -68,12 +73,13 @@ def overlap(plan: MemoryPlan, a: int, b: int) -> bool:
 
 
 def lives(program: Program) -> dict[int, tuple[int, int]]:
-    """First and last call that touches each storage, in the plainest way."""
+    """First and last stage that touches each storage, in the plainest way."""
     touched: dict[int, list[int]] = {}
-    for index, call in enumerate(program.calls):
-        for place in (*call.reads, *call.writes):
-            touched.setdefault(place.storage, []).append(index)
-    return {storage: (calls[0], calls[-1]) for storage, calls in touched.items()}
+    for index, stage in enumerate(program.stages):
+        for call in stage:
+            for place in (*call.reads, *call.writes):
+                touched.setdefault(place.storage, []).append(index)
+    return {storage: (stages[0], stages[-1]) for storage, stages in touched.items()}
 
 
 def ports(program: Program) -> set[int]:
@@ -132,7 +138,9 @@ def chain(sizes: list[int]) -> Program:
         {},
         (Port("x", "uint8", (64,), places[0]),),
         (Port("y", "uint8", (sizes[-1],), places[-1]),),
-        tuple(Call(KERNEL, (source,), (target,), (), "any") for source, target in pairwise(places)),
+        tuple(
+            (Call(KERNEL, (source,), (target,), (), "any"),) for source, target in pairwise(places)
+        ),
     )
 
 

@@ -73,12 +73,15 @@ def describe(
                 call.nodes,
                 len(call.writes),
                 getattr(call.kernel, "flops", 0),
+                stage=number,
             )
-            for call in program.calls
+            for number, stage in enumerate(program.stages)
+            for call in stage
         ),
         params_nbytes=plan.params_nbytes,
         io_nbytes=plan.io_nbytes,
         arena_nbytes=plan.arena_nbytes,
+        threads=program.threads,
     )
     params = bytearray(plan.params_nbytes)
     for storage, weight in program.weights.items():

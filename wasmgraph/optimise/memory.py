@@ -69,14 +69,15 @@ def _aligned(nbytes: int) -> int:
 
 
 def _lives(program: Program) -> list[_Life]:
-    """From the first call that writes a storage to the last one that reads it, both included."""
+    """From the first stage that writes a storage to the last one that reads it, both included."""
     first: dict[int, int] = {}
     last: dict[int, int] = {}
-    for index, call in enumerate(program.calls):
-        for place in call.writes:
-            first.setdefault(place.storage, index)
-        for place in (*call.reads, *call.writes):
-            last[place.storage] = index
+    for index, stage in enumerate(program.stages):
+        for call in stage:
+            for place in call.writes:
+                first.setdefault(place.storage, index)
+            for place in (*call.reads, *call.writes):
+                last[place.storage] = index
     return [_Life(s, program.storages[s].nbytes, first[s], last[s]) for s in first]
 
 

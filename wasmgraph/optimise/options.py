@@ -12,9 +12,12 @@ class Options:
     Attributes:
         winograd: Use Winograd's algorithm for 3x3 convolutions of stride 1. It is faster and
             rounds about ten times as coarsely (see `wasmgraph.kernels.winograd`).
+        threads: Cut large kernel calls into shares that may run at the same time. Results stay the
+            same bit by bit.
     """
 
     winograd: bool = True
+    threads: bool = False
 
 
 DEFAULT = Options()

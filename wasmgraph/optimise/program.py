@@ -109,11 +109,19 @@ class Program:
         storages: All of them.
         weights: The constants, by storage.
         inputs, outputs: In the model's order.
-        calls: In execution order.
+        stages: In execution order. The calls of one stage may run at the same time, or one after
+            the other in any order; each stage waits for the one before it.
+        threads: Whether it is meant for several threads.
     """
 
     storages: tuple[Storage, ...]
     weights: Mapping[int, Weight]
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
-    calls: tuple[Call, ...]
+    stages: tuple[tuple[Call, ...], ...]
+    threads: bool = False
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """Those of all stages."""
+        return tuple(call for stage in self.stages for call in stage)

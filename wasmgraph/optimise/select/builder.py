@@ -155,7 +155,7 @@ class Builder:
                 for spec, tensor in zip(inputs, self.graph.inputs, strict=True)
             ),
             outputs=tuple(ports),
-            calls=tuple(self._calls),
+            stages=tuple((call,) for call in self._calls),
         )
 
 
