@@ -40,7 +40,7 @@ def install(
     program(folder / "bin" / "cargo")
     libraries = folder / "lib" / "rustlib"
     if target:
-        (libraries / target / "lib").mkdir(parents=True)
+        program(libraries / target / "lib" / "self-contained" / "libc.a")
     if lld:
         program(libraries / "x86_64-unknown-linux-gnu" / "bin" / "rust-lld")
     return folder
@@ -78,7 +78,7 @@ def test_debians_is_taken_where_rustups_lacks_the_target(machine: Path) -> None:
 
 def test_the_newer_name_of_the_target_is_preferred(machine: Path) -> None:
     folder = install(machine / "one", "1.80.0", "wasm32-wasi")
-    (folder / "lib" / "rustlib" / "wasm32-wasip1" / "lib").mkdir(parents=True)
+    program(folder / "lib" / "rustlib" / "wasm32-wasip1" / "lib" / "self-contained" / "libc.a")
     put_on_path(machine, folder)
     assert find_rust().target == "wasm32-wasip1"
 

@@ -7,7 +7,7 @@ Source: WebAssembly core specification 3.0, section "Index of Instructions". SIM
 from __future__ import annotations
 
 BLOCK, LOOP, IF, ELSE, END = 0x02, 0x03, 0x04, 0x05, 0x0B
-BR, BR_IF, RETURN = 0x0C, 0x0D, 0x0F
+BR, BR_IF, RETURN, CALL = 0x0C, 0x0D, 0x0F, 0x10
 LOCAL_GET, LOCAL_SET, LOCAL_TEE = 0x20, 0x21, 0x22
 I32_LOAD, F32_LOAD, I32_STORE, F32_STORE = 0x28, 0x2A, 0x36, 0x38
 I32_LOAD8_U, I32_LOAD16_U, I32_STORE8, I32_STORE16 = 0x2D, 0x2F, 0x3A, 0x3B

@@ -5,7 +5,8 @@ It needs a Rust with a WASI target and nothing else: no TVM, no network.
 
 from __future__ import annotations
 
-from wasmgraph.link.module import LinkReport, crate_folder, link
+from wasmgraph.link.executor import crate_folder
+from wasmgraph.link.module import LinkReport, link
 from wasmgraph.link.rust import RustToolchain, find_rust
 
 __all__ = ["LinkReport", "RustToolchain", "crate_folder", "find_rust", "link"]

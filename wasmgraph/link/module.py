@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from wasmgraph.atomic import replaced_when_done
 from wasmgraph.bundle import Bundle, Graph
-from wasmgraph.errors import ModelError, ToolchainError, UnsupportedModelError, WasmgraphError
-from wasmgraph.link.cargo import build_module, missing_symbols
-from wasmgraph.link.graph_source import graph_source
+from wasmgraph.errors import ModelError, UnsupportedModelError, WasmgraphError
+from wasmgraph.link.consistency import check_description
+from wasmgraph.link.description_object import description_object
+from wasmgraph.link.executor import executor_archive
+from wasmgraph.link.linker import link_module
 from wasmgraph.link.regions_object import write_regions_object
 from wasmgraph.link.rust import RustToolchain, find_rust
 from wasmgraph.metadata import (
@@ -28,11 +29,9 @@ from wasmgraph.progress import SILENT, Reporter
 from wasmgraph.wasmfile import (
     ABI_EXPORTS,
     METADATA_SECTION,
-    WASI_MODULE,
     add_custom_section,
     check_graph,
     keep_names,
-    parse_wasm,
 )
 
 _MEMORY_NBYTES = 2**32
@@ -70,13 +69,13 @@ def link(bundle: Bundle, out: Path, reporter: Reporter = SILENT) -> LinkReport:
         WasmgraphError: `out` cannot be written.
     """
     graph = bundle.graph
-    source = graph_source(graph)
+    check_description(graph)
     _check_sizes(bundle)
     with replaced_when_done(out) as unfinished:
         rust = find_rust()
         reporter.log(f"Rust {rust.version} ({rust.rustc}), target {rust.target}")
         with tempfile.TemporaryDirectory(prefix="wasmgraph-link-") as folder:
-            data = _build(bundle, source, rust, Path(folder), reporter)
+            data = _build(bundle, rust, Path(folder), reporter)
         data = _with_metadata(data, graph, rust)
         check_graph(data)
         _write(unfinished, data)
@@ -90,50 +89,22 @@ def link(bundle: Bundle, out: Path, reporter: Reporter = SILENT) -> LinkReport:
     )
 
 
-def crate_folder() -> Path:
-    """The executor crate: in the checkout, or in the installed package.
-
-    Raises:
-        ToolchainError: neither is there, so the installation is damaged.
-    """
-    package = Path(__file__).resolve().parent.parent
-    for folder in (package / "_toolchain" / "executor", package.parent / "toolchain" / "executor"):
-        if (folder / "Cargo.toml").is_file():
-            return folder
-    raise ToolchainError(
-        "this installation of wasmgraph lacks its executor crate",
-        hint="install wasmgraph again",
-    )
-
-
-def _build(
-    bundle: Bundle, source: str, rust: RustToolchain, folder: Path, reporter: Reporter
-) -> bytes:
-    """The linked module, before its metadata. A copy of the crate gets the graph's source."""
-    crate = folder / "executor"
-    (crate / "src").mkdir(parents=True)
-    original = crate_folder()
-    for file in (*original.glob("Cargo.*"), *original.glob("src/*.rs")):
-        shutil.copyfile(file, crate / file.relative_to(original))
-    (crate / "src" / "generated.rs").write_text(source, encoding="utf-8")
-    objects = {"graph.o": bundle.object_code, "tvm.o": bundle.tvm_code}
+def _build(bundle: Bundle, rust: RustToolchain, folder: Path, reporter: Reporter) -> bytes:
+    """The linked module, before its metadata."""
+    archive = executor_archive(rust, reporter, folder)
+    objects = {
+        "description.o": description_object(bundle.graph),
+        "graph.o": bundle.object_code,
+        "tvm.o": bundle.tvm_code,
+    }
     objects = {name: code for name, code in objects.items() if code}
     for name, code in objects.items():
-        (crate / name).write_bytes(code)
-    write_regions_object(crate / "regions.o", bundle.graph, bundle.params)
-    # A kernel that is called with another number of pointers than it takes is only a warning to
-    # the linker, which replaces the call by a trap.
-    arguments = [*objects, "regions.o", "--fatal-warnings"]
-    reporter.log(
-        f"cargo build ({len(bundle.graph.steps)} steps, {len(bundle.params)} weight bytes)"
-    )
-    data = build_module(rust, crate, arguments).read_bytes()
-    # rustc tells the linker to import whatever it does not find.
-    foreign = [item.name for item in parse_wasm(data).imports if item.module != WASI_MODULE]
-    if foreign:
-        raise missing_symbols(foreign)
+        (folder / name).write_bytes(code)
+    write_regions_object(folder / "regions.o", bundle.graph, bundle.params)
+    reporter.log(f"link ({len(bundle.graph.steps)} steps, {len(bundle.params)} weight bytes)")
+    data = link_module(rust, archive, [*objects, "regions.o"], folder)
     # Profilers want the kernels' names. Those of Rust's functions are 20 to 25 KB, a fifth of the
-    # executor, and are of use to nobody who runs a model. Rust exports what the kernels call, too.
+    # executor, and are of use to nobody who runs a model.
     symbols = {kernel.symbol for kernel in bundle.graph.kernels}
     return keep_names(data, exports=ABI_EXPORTS, functions=symbols)
 

@@ -35,6 +35,7 @@ class RustToolchain:
         version: rustc's version, e.g. "1.95.0".
         target: rustc's name for WASI preview 1.
         linker: The linker's program.
+        libc: The archive of WASI's C library.
     """
 
     cargo: Path
@@ -42,6 +43,7 @@ class RustToolchain:
     version: str
     target: str
     linker: Path
+    libc: Path
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,13 @@ def _examine(candidate: _Candidate) -> RustToolchain:
     linker = _linker(libraries)
     if linker is None:
         raise ToolchainError(f"{rustc} (Rust {version}) has neither rust-lld nor wasm-ld to link")
+    libc = libraries / target / "lib" / "self-contained" / "libc.a"
+    if not libc.is_file():
+        raise ToolchainError(f"{rustc} (Rust {version}) lacks WASI's C library, {libc}")
     if not candidate.given and (sysroot / "bin" / "cargo").exists():
         # Past rustup's stand-ins, which choose a toolchain anew in each folder.
         rustc, cargo = sysroot / "bin" / "rustc", sysroot / "bin" / "cargo"
-    return RustToolchain(cargo, rustc, version, target, linker)
+    return RustToolchain(cargo, rustc, version, target, linker, libc)
 
 
 def _program(name: str) -> Path:

@@ -3,42 +3,36 @@
 //! Every shape is static today. Hosts already pass an input's shape and ask for an output's, so graphs
 //! with symbolic axes can come without a new version.
 
-use std::cell::UnsafeCell;
 use std::ptr::null_mut;
 
-use crate::graph::{self, Tensor, INPUTS, OUTPUTS, STEPS};
+use crate::graph::{inputs, outputs, steps, Tensor};
 use crate::{error, workspace};
-
-/// Which inputs the host has declared so far.
-struct Declared(UnsafeCell<[bool; INPUTS.len()]>);
-
-// One thread; see `error`.
-unsafe impl Sync for Declared {}
-
-static DECLARED: Declared = Declared(UnsafeCell::new([false; INPUTS.len()]));
-
-/// Marks input `i` as declared. The index must be in range.
-pub fn declare(i: usize) {
-    unsafe { (*DECLARED.0.get())[i] = true }
-}
 
 /// Runs the graph on what the inputs hold.
 ///
 /// # Errors
 /// An input was never declared, or a kernel failed.
 pub fn run() -> Result<(), String> {
-    let declared = unsafe { &*DECLARED.0.get() };
-    if let Some(i) = declared.iter().position(|known| !known) {
-        return Err(["input '", INPUTS[i].name, "' was not given"].concat());
+    if let Some(input) = inputs().iter().find(|input| !input.is_declared()) {
+        return Err(["input '", input.name(), "' was not given"].concat());
     }
-    // The kernels and addresses are those that the link stage checked and linked.
-    unsafe { graph::run() }.map_err(|failure| {
-        let reason = match failure.code {
-            -1 => "ran out of memory".to_string(),
-            code => ["failed with code ", &code.to_string()].concat(),
-        };
-        ["the kernel of ", STEPS[failure.step], " ", &reason].concat()
-    })
+    for step in steps() {
+        // One thread runs them, in order.
+        let code = unsafe { step.run() };
+        if code != 0 {
+            return Err(failure(step.nodes(), code));
+        }
+    }
+    Ok(())
+}
+
+/// What to tell of a kernel that returned `code`, not 0.
+fn failure(nodes: &str, code: i32) -> String {
+    let reason = match code {
+        -1 => "ran out of memory".to_string(),
+        code => ["failed with code ", &code.to_string()].concat(),
+    };
+    ["the kernel of ", nodes, " ", &reason].concat()
 }
 
 /// "float32 [1, 3, 224, 224]"
@@ -80,17 +74,17 @@ pub extern "C" fn wg_abi() -> i32 {
 /// `dims` points to `rank` numbers; it is not read where `rank` is not the input's.
 #[no_mangle]
 pub unsafe extern "C" fn wg_input(i: u32, dims: *const i64, rank: i32) -> *mut u8 {
-    let input = match tensor(INPUTS, i, "input") {
+    let input = match tensor(inputs(), i, "input") {
         Ok(input) => input,
         Err(text) => return answer(Err(text), null_mut()),
     };
-    let known = input.shape;
+    let known = input.shape();
     let same_rank = usize::try_from(rank) == Ok(known.len());
     // A host's own array of numbers need not be aligned.
     if rank == -1 || same_rank && (0..known.len()).all(|k| dims.add(k).read_unaligned() == known[k])
     {
-        declare(i as usize);
-        return answer(Ok((input.address)()), null_mut());
+        input.declare();
+        return answer(Ok(input.address), null_mut());
     }
     let found = if same_rank {
         let given: Vec<i64> = (0..known.len())
@@ -101,7 +95,14 @@ pub unsafe extern "C" fn wg_input(i: u32, dims: *const i64, rank: i32) -> *mut u
         ["rank ", &rank.to_string()].concat()
     };
     let expected = describe("shape", known);
-    let text = ["input '", input.name, "' has ", &expected, ", not ", &found];
+    let text = [
+        "input '",
+        input.name(),
+        "' has ",
+        &expected,
+        ", not ",
+        &found,
+    ];
     answer(Err(text.concat()), null_mut())
 }
 
@@ -115,11 +116,12 @@ pub extern "C" fn wg_run() -> i32 {
 /// that this tells. 0 is success, the kernel's code or -3 (there is no such step) anything else.
 #[no_mangle]
 pub extern "C" fn wg_step(i: u32, times: u32) -> i32 {
-    if i as usize >= STEPS.len() {
-        return -3;
-    }
+    let step = match steps().get(i as usize) {
+        Some(step) => step,
+        None => return -3,
+    };
     for _ in 0..times {
-        let code = unsafe { graph::step(i as usize) };
+        let code = unsafe { step.run() };
         if code != 0 {
             return code;
         }
@@ -131,7 +133,7 @@ pub extern "C" fn wg_step(i: u32, times: u32) -> i32 {
 /// changes, and may be that of an input or a constant.
 #[no_mangle]
 pub extern "C" fn wg_output(i: u32) -> *mut u8 {
-    let address = tensor(OUTPUTS, i, "output").map(|output| (output.address)());
+    let address = tensor(outputs(), i, "output").map(|output| output.address);
     answer(address, null_mut())
 }
 
@@ -141,13 +143,13 @@ pub extern "C" fn wg_output(i: u32) -> *mut u8 {
 /// `dims` is null or has room for as many numbers as the output has axes.
 #[no_mangle]
 pub unsafe extern "C" fn wg_output_shape(i: u32, dims: *mut i64) -> i32 {
-    let rank = tensor(OUTPUTS, i, "output").map(|output| {
-        for (k, &extent) in output.shape.iter().enumerate() {
+    let rank = tensor(outputs(), i, "output").map(|output| {
+        for (k, &extent) in output.shape().iter().enumerate() {
             if !dims.is_null() {
                 dims.add(k).write_unaligned(extent);
             }
         }
-        output.shape.len() as i32
+        output.shape().len() as i32
     });
     answer(rank, -1)
 }

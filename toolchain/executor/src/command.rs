@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 
 use crate::abi;
-use crate::graph::{Tensor, INPUTS, OUTPUTS};
+use crate::graph::{inputs, outputs, Tensor};
 use crate::npy;
 
 const HELP: &str = "\
@@ -27,14 +27,14 @@ type Files = Vec<Option<String>>;
 /// # Errors
 /// What to print on stderr before leaving with exit code 1.
 pub fn main(arguments: &[String]) -> Result<(), String> {
-    let mut inputs: Files = vec![None; INPUTS.len()];
-    let mut outputs: Files = vec![None; OUTPUTS.len()];
+    let mut sources: Files = vec![None; inputs().len()];
+    let mut targets: Files = vec![None; outputs().len()];
     let mut rest = arguments.iter();
     while let Some(flag) = rest.next() {
         let (files, tensors, kind) = match flag.as_str() {
             "--help" | "-h" => return help(),
-            "-i" => (&mut inputs, INPUTS, "input"),
-            "-o" => (&mut outputs, OUTPUTS, "output"),
+            "-i" => (&mut sources, inputs(), "input"),
+            "-o" => (&mut targets, outputs(), "output"),
             _ => return Err(["unknown argument '", flag, "' (try --help)"].concat()),
         };
         let value = rest.next().ok_or_else(|| {
@@ -43,17 +43,17 @@ pub fn main(arguments: &[String]) -> Result<(), String> {
         })?;
         let (i, file) = assign(value, tensors, kind)?;
         if files[i].replace(file.to_string()).is_some() {
-            return Err([kind, " '", tensors[i].name, "' was given twice"].concat());
+            return Err([kind, " '", tensors[i].name(), "' was given twice"].concat());
         }
     }
-    check_complete(&inputs, &outputs)?;
-    for (i, file) in inputs.iter().enumerate() {
-        read(&INPUTS[i], file.as_deref())?;
-        abi::declare(i);
+    check_complete(&sources, &targets)?;
+    for (input, file) in inputs().iter().zip(&sources) {
+        read(input, file.as_deref())?;
+        input.declare();
     }
     abi::run()?;
-    let all_to_files = outputs.iter().any(Option::is_some);
-    for (output, file) in OUTPUTS.iter().zip(&outputs) {
+    let all_to_files = targets.iter().any(Option::is_some);
+    for (output, file) in outputs().iter().zip(&targets) {
         if file.is_some() || !all_to_files {
             write(output, file.as_deref())?;
         }
@@ -65,7 +65,7 @@ pub fn main(arguments: &[String]) -> Result<(), String> {
 fn assign<'a>(value: &'a str, tensors: &[Tensor], kind: &str) -> Result<(usize, &'a str), String> {
     for (i, tensor) in tensors.iter().enumerate() {
         let file = value
-            .strip_prefix(tensor.name)
+            .strip_prefix(tensor.name())
             .and_then(|rest| rest.strip_prefix('='));
         if let Some(file) = file {
             return Ok((i, file));
@@ -87,11 +87,11 @@ fn assign<'a>(value: &'a str, tensors: &[Tensor], kind: &str) -> Result<(usize, 
 }
 
 /// Every input must have a source, and something must become of the outputs.
-fn check_complete(inputs: &Files, outputs: &Files) -> Result<(), String> {
-    if INPUTS.len() != 1 {
-        let lacking: Vec<&Tensor> = INPUTS
+fn check_complete(sources: &Files, targets: &Files) -> Result<(), String> {
+    if inputs().len() != 1 {
+        let lacking: Vec<&Tensor> = inputs()
             .iter()
-            .zip(inputs)
+            .zip(sources)
             .filter(|(_, file)| file.is_none())
             .map(|(input, _)| input)
             .collect();
@@ -100,9 +100,9 @@ fn check_complete(inputs: &Files, outputs: &Files) -> Result<(), String> {
             return Err(["no file for input ", &names(lacking), rest].concat());
         }
     }
-    if OUTPUTS.len() != 1 && outputs.iter().all(Option::is_none) {
+    if outputs().len() != 1 && targets.iter().all(Option::is_none) {
         let rest = "; give those you want with -o NAME=FILE.npy";
-        return Err(["there are several outputs, ", &names(OUTPUTS), rest].concat());
+        return Err(["there are several outputs, ", &names(outputs()), rest].concat());
     }
     Ok(())
 }
@@ -110,7 +110,7 @@ fn check_complete(inputs: &Files, outputs: &Files) -> Result<(), String> {
 fn names<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> String {
     let quoted: Vec<String> = tensors
         .into_iter()
-        .map(|tensor| ["'", tensor.name, "'"].concat())
+        .map(|tensor| ["'", tensor.name(), "'"].concat())
         .collect();
     quoted.join(", ")
 }
@@ -121,10 +121,10 @@ fn read(input: &Tensor, file: Option<&str>) -> Result<(), String> {
         None => standard(0),
     };
     // The input's address is that of as many bytes in the io region.
-    let data = unsafe { std::slice::from_raw_parts_mut((input.address)(), input.nbytes()) };
-    npy::read(&mut source, input.dtype, input.shape, data).map_err(|text| {
+    let data = unsafe { std::slice::from_raw_parts_mut(input.address, input.nbytes()) };
+    npy::read(&mut source, input.dtype(), input.shape(), data).map_err(|text| {
         let place = file.unwrap_or("stdin");
-        [place, ": ", &text, " (for input '", input.name, "')"].concat()
+        [place, ": ", &text, " (for input '", input.name(), "')"].concat()
     })
 }
 
@@ -134,8 +134,8 @@ fn write(output: &Tensor, file: Option<&str>) -> Result<(), String> {
         None => standard(1),
     };
     // As many bytes as the output has lie there, in whichever region.
-    let data = unsafe { std::slice::from_raw_parts((output.address)(), output.nbytes()) };
-    npy::write(&mut target, output.dtype, output.shape, data)
+    let data = unsafe { std::slice::from_raw_parts(output.address, output.nbytes()) };
+    npy::write(&mut target, output.dtype(), output.shape(), data)
         .map_err(|error| about(file.unwrap_or("stdout"), &error))
 }
 
@@ -156,11 +156,11 @@ fn about(path: &str, error: &io::Error) -> String {
 
 fn help() -> Result<(), String> {
     let mut text = HELP.to_string();
-    for (title, tensors) in [("\nInputs:\n", INPUTS), ("\nOutputs:\n", OUTPUTS)] {
+    for (title, tensors) in [("\nInputs:\n", inputs()), ("\nOutputs:\n", outputs())] {
         text.push_str(title);
         for tensor in tensors {
-            let kind = abi::describe(tensor.dtype.name, tensor.shape);
-            text.push_str(&["  ", tensor.name, "  ", &kind, "\n"].concat());
+            let kind = abi::describe(tensor.dtype().name, tensor.shape());
+            text.push_str(&["  ", tensor.name(), "  ", &kind, "\n"].concat());
         }
     }
     let written = standard(1).write_all(text.as_bytes());

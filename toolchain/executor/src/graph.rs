@@ -1,4 +1,8 @@
-//! What a generated graph consists of, and the generated graph itself (module `generated`).
+//! The graph: tables that the link stage writes (wasmgraph/link/description_object.py) and their view
+//! as Rust sees it.
+
+use std::slice::from_raw_parts;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An element type; the names are numpy's, and NPY's code says how a file spells it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -10,73 +14,170 @@ pub struct DType {
     pub nbytes: usize,
 }
 
-macro_rules! dtypes {
-    ($($constant:ident = $name:literal $code:literal $nbytes:literal;)*) => {
-        $(#[allow(dead_code)]
-        pub const $constant: DType = DType { name: $name, code: $code, nbytes: $nbytes };)*
-    };
+pub const fn dtype(name: &'static str, code: &'static str, nbytes: usize) -> DType {
+    DType { name, code, nbytes }
 }
 
-dtypes! {
-    BOOL = "bool" "b1" 1;
-    INT8 = "int8" "i1" 1;
-    INT16 = "int16" "i2" 2;
-    INT32 = "int32" "i4" 4;
-    INT64 = "int64" "i8" 8;
-    UINT8 = "uint8" "u1" 1;
-    UINT16 = "uint16" "u2" 2;
-    UINT32 = "uint32" "u4" 4;
-    UINT64 = "uint64" "u8" 8;
-    FLOAT16 = "float16" "f2" 2;
-    BFLOAT16 = "bfloat16" "V2" 2;
-    FLOAT32 = "float32" "f4" 4;
-    FLOAT64 = "float64" "f8" 8;
+/// By the number that a `Tensor` has; the order is that of wasmgraph.metadata.DTYPE_NBYTES.
+static DTYPES: [DType; 13] = [
+    dtype("bool", "b1", 1),
+    dtype("int8", "i1", 1),
+    dtype("int16", "i2", 2),
+    dtype("int32", "i4", 4),
+    dtype("int64", "i8", 8),
+    dtype("uint8", "u1", 1),
+    dtype("uint16", "u2", 2),
+    dtype("uint32", "u4", 4),
+    dtype("uint64", "u8", 8),
+    dtype("float16", "f2", 2),
+    dtype("bfloat16", "V2", 2),
+    dtype("float32", "f4", 4),
+    dtype("float64", "f8", 8),
+];
+
+/// UTF-8 in the module's data.
+#[repr(C)]
+struct Text {
+    start: *const u8,
+    nbytes: usize,
+}
+
+impl Text {
+    fn get(&self) -> &'static str {
+        unsafe { std::str::from_utf8_unchecked(from_raw_parts(self.start, self.nbytes)) }
+    }
 }
 
 /// An input or output of the graph.
+#[repr(C)]
 pub struct Tensor {
-    /// The ONNX name.
-    pub name: &'static str,
-    pub dtype: DType,
-    /// The extent of every axis.
-    pub shape: &'static [i64],
-    /// Where its bytes lie: C order, little-endian. A function because the address of a static that
-    /// changes is no constant to Rust; it is one to the linker.
-    pub address: fn() -> *mut u8,
+    name: Text,
+    dtype: usize,
+    dims: *const i64,
+    rank: usize,
+    /// Where its bytes lie: C order, little-endian.
+    pub address: *mut u8,
+    /// Of an input: whether the host has declared it. The table has four bytes for it.
+    declared: AtomicBool,
 }
 
 impl Tensor {
+    /// The ONNX name.
+    pub fn name(&self) -> &'static str {
+        self.name.get()
+    }
+
+    pub fn dtype(&self) -> DType {
+        DTYPES[self.dtype]
+    }
+
+    /// The extent of every axis.
+    pub fn shape(&self) -> &'static [i64] {
+        unsafe { from_raw_parts(self.dims, self.rank) }
+    }
+
     pub fn nbytes(&self) -> usize {
-        self.shape.iter().product::<i64>() as usize * self.dtype.nbytes
+        self.shape().iter().product::<i64>() as usize * self.dtype().nbytes
+    }
+
+    pub fn declare(&self) {
+        self.declared.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_declared(&self) -> bool {
+        self.declared.load(Ordering::Relaxed)
     }
 }
 
-/// One step's kernel returned `code`, not 0.
-pub struct Failure {
-    pub step: usize,
-    pub code: i32,
+/// One kernel call, its addresses included.
+#[repr(C)]
+pub struct Step {
+    call: unsafe extern "C" fn() -> i32,
+    nodes: Text,
 }
 
-/// Runs every step in order, up to the first that fails.
-///
-/// # Safety
-/// The generated addresses and kernels are those that were linked.
-pub unsafe fn run() -> Result<(), Failure> {
-    for number in 0..STEPS.len() {
-        let code = step(number);
-        if code != 0 {
-            return Err(Failure { step: number, code });
+impl Step {
+    /// The ONNX nodes that it computes.
+    pub fn nodes(&self) -> &'static str {
+        self.nodes.get()
+    }
+
+    /// 0, or the kernel's code where it fails.
+    ///
+    /// # Safety
+    /// The kernels and addresses are those that the link stage checked and linked, and no step that
+    /// reads or writes the same bytes runs at the same time.
+    pub unsafe fn run(&self) -> i32 {
+        (self.call)()
+    }
+}
+
+/// `count` entries that lie one after the other.
+#[repr(C)]
+struct Table<T> {
+    start: *const T,
+    count: usize,
+}
+
+impl<T> Table<T> {
+    fn get(&self) -> &'static [T] {
+        // A table without entries may have the address 0 on a machine that is not WebAssembly.
+        match self.count {
+            0 => &[],
+            count => unsafe { from_raw_parts(self.start, count) },
         }
     }
-    Ok(())
 }
 
-// Checked in is an empty graph, so that `cargo test` and `cargo clippy` have one. The link stage puts
-// the real one in its place, in a copy of this crate, and brings the kernels and the three regions of
-// memory (params, io, arena) as object files. Regions start at multiples of 64 bytes.
-#[rustfmt::skip]
-#[allow(clippy::match_single_binding)] // a graph may have no steps
-#[path = "generated.rs"]
-mod generated;
+#[repr(C)]
+struct Graph {
+    inputs: Table<Tensor>,
+    outputs: Table<Tensor>,
+    steps: Table<Step>,
+}
 
-pub use generated::{step, INPUTS, OUTPUTS, STEPS};
+#[cfg(target_os = "wasi")]
+extern "C" {
+    #[link_name = "wasmgraph_description"]
+    static GRAPH: Graph;
+}
+
+#[cfg(not(target_os = "wasi"))]
+use empty::GRAPH;
+
+/// A graph without anything, so that `cargo test` has one.
+#[cfg(not(target_os = "wasi"))]
+mod empty {
+    use super::{Graph, Table};
+    use std::ptr::null;
+
+    impl<T> Table<T> {
+        const EMPTY: Table<T> = Table {
+            start: null(),
+            count: 0,
+        };
+    }
+
+    unsafe impl Sync for Graph {}
+
+    pub static GRAPH: Graph = Graph {
+        inputs: Table::EMPTY,
+        outputs: Table::EMPTY,
+        steps: Table::EMPTY,
+    };
+}
+
+#[allow(unused_unsafe)] // only a graph that is linked is one to be unsafe about
+pub fn inputs() -> &'static [Tensor] {
+    unsafe { GRAPH.inputs.get() }
+}
+
+#[allow(unused_unsafe)]
+pub fn outputs() -> &'static [Tensor] {
+    unsafe { GRAPH.outputs.get() }
+}
+
+#[allow(unused_unsafe)]
+pub fn steps() -> &'static [Step] {
+    unsafe { GRAPH.steps.get() }
+}

@@ -1,10 +1,10 @@
 //! The executor of one compiled graph, as a WASI preview 1 module that is library and command at once.
 //!
-//! wasmgraph's link stage writes `generated.rs` (tensors, addresses and one call per step), compiles
-//! this crate with it and links the result with the graph's kernels and weights. Nothing here parses
-//! a graph at run time. Read in this order:
+//! It is compiled once. wasmgraph's link stage links it with the graph's kernels, its weights and its
+//! description: tables of tensors and steps. Nothing here parses a graph at run time. Read in this
+//! order:
 //!
-//! * `graph`: what a generated graph is made of, and the graph itself;
+//! * `graph`: what a graph is made of, and the graph itself;
 //! * `abi`: the functions a host calls, version 1 of the ABI;
 //! * `command`: `_start`, that is `wasmtime run model.wasm < input.npy > output.npy`;
 //! * `npy`: the file format of tensors;

@@ -1,5 +1,10 @@
 use super::{parse, read, write, Header};
-use crate::graph::{BFLOAT16, BOOL, FLOAT32, INT64};
+use crate::graph::{dtype, DType};
+
+const BFLOAT16: DType = dtype("bfloat16", "V2", 2);
+const BOOL: DType = dtype("bool", "b1", 1);
+const INT64: DType = dtype("int64", "i8", 8);
+const FLOAT32: DType = dtype("float32", "f4", 4);
 
 const ONE_BY_TWO: &[u8] = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2), }";
 

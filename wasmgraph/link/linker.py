@@ -1,0 +1,58 @@
+"""Runs the linker that came with Rust on the executor and a graph's objects."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from wasmgraph.errors import ToolchainError
+from wasmgraph.link.processes import run_in_group, shown
+from wasmgraph.link.rust import RustToolchain
+from wasmgraph.wasmfile import ABI_FUNCTIONS, OPTIONAL_FUNCTIONS
+
+STACK_NBYTES = 2**20
+"""What rustc gives a WASI module."""
+
+_OUTPUT = "graph.wasm"
+
+
+def link_module(rust: RustToolchain, archive: Path, objects: Sequence[str], folder: Path) -> bytes:
+    """Link the executor with objects (names in `folder`).
+
+    Raises:
+        ToolchainError: the linker cannot be started or fails, or a symbol is not defined.
+    """
+    flavor = ["-flavor", "wasm"] if "rust-lld" in rust.linker.name else []
+    command = [
+        str(rust.linker),
+        *flavor,
+        "--no-entry",
+        "--gc-sections",
+        "--strip-debug",
+        # A kernel that is called with another number of pointers than it takes is only a warning
+        # to the linker, which replaces the call by a trap.
+        "--fatal-warnings",
+        # The stack below the data: an overflow traps instead of spoiling weights.
+        "--stack-first",
+        *("-z", f"stack-size={STACK_NBYTES}"),
+        *(f"--export={name}" for name in (*ABI_FUNCTIONS, *OPTIONAL_FUNCTIONS)),
+        *("-o", _OUTPUT),
+        *objects,
+        str(archive),
+        str(rust.libc),
+    ]
+    status, said = run_in_group(command, folder, None)
+    if status != 0:
+        raise _failure(said, status)
+    return (folder / _OUTPUT).read_bytes()
+
+
+def _failure(said: str, status: int) -> ToolchainError:
+    missing = sorted(set(re.findall(r"undefined symbol: (\S+)", said)))
+    if missing:
+        return ToolchainError(
+            f"graph.o needs {', '.join(missing)}, which neither it nor the executor defines",
+            hint="another wasmgraph made its object code: compile the model again",
+        )
+    return ToolchainError("\n".join([f"linking failed with exit status {status}:", *shown(said)]))
