@@ -13,8 +13,10 @@ multiplications and additions, 2 shuffles and a branch that is never taken.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from math import gcd, lcm
 
 from wasmgraph.assembler.function import (
     V128,
@@ -33,6 +35,7 @@ from wasmgraph.assembler.function import (
 from wasmgraph.kernels.chain import IDENTITY, Chain, emit_chain
 from wasmgraph.kernels.operands import RowOperand, load_operand
 from wasmgraph.kernels.rows import Axes, RowWalk, TileRows, advance, count
+from wasmgraph.kernels.sharing import LINE_FLOATS, Piece, Share, choose, pieces, whole
 
 ROWS_OF_TILE = {4: 2, 3: 3, 2: 4, 1: 6}
 """Rows per tile, by vectors of columns; see the module's measurement."""
@@ -46,6 +49,10 @@ CACHE_BYTES = 192 * 1024
 
 ROWS_STEP = 24
 """Blocks of rows are multiples of it: no tile height leaves a rest."""
+
+WIDE = 4
+"""From so many columns per row on, shares are of columns: the weights are so much larger than the
+rows' input that every thread should read a part of them only."""
 
 LANES = 4
 
@@ -114,6 +121,77 @@ class Contraction:
         bias = rest.pop(0) if self.has_bias else None
         emit_product(f, self, a, b, out, bias, rest)
         return f
+
+    def shares(self, count: int) -> tuple[Share, ...]:
+        """At most `count` products: of some batches, of rows, or of blocks of columns."""
+        by_rows = (self._row_pieces(count), self._rows_share)
+        by_columns = (self._column_pieces(count), self._columns_share)
+        cuts: list[tuple[Sequence[Piece], Callable[[int, int], Share]]] = [
+            (pieces(axis.extent, count), partial(self._batch_share, index))
+            for index, axis in enumerate(self.batch)
+        ]
+        if self.columns >= WIDE * self.row_count:
+            cuts += [by_columns, by_rows]
+        else:
+            cuts += [by_rows, by_columns]
+        parts, share = cuts[choose([parts for parts, _ in cuts], count)]
+        if len(parts) == 1:
+            return whole(self, 3 + self.has_bias + len(self.operands))
+        return tuple(share(first, length) for first, length in parts)
+
+    def _row_pieces(self, most: int) -> tuple[Piece, ...]:
+        """Pieces of the outermost axis of rows, of whole tiles."""
+        tile = lcm(*(ROWS_OF_TILE[size] for size in column_blocks(self.columns)))
+        inner = count(self.rows[1:])
+        return pieces(self.rows[0][0], most, tile // gcd(tile, inner))
+
+    def _column_pieces(self, most: int) -> tuple[Piece, ...]:
+        """Pieces of columns; of packed ones, those whose blocks are blocks of the whole, too."""
+        if self.b_row:
+            return pieces(self.columns, most, LINE_FLOATS)
+        blocks = column_blocks(self.columns)
+        cut, first = [], 0
+        for start, length in pieces(len(blocks), most):
+            part = blocks[start : start + length]
+            columns = min(sum(part) * LANES, self.columns - first)
+            if column_blocks(columns) != part:
+                return ((0, self.columns),)
+            cut.append((first, columns))
+            first += columns
+        return tuple(cut)
+
+    def _batch_share(self, axis: int, first: int, length: int) -> Share:
+        step = self.batch[axis]
+        batch = (*self.batch[:axis], replace(step, extent=length), *self.batch[axis + 1 :])
+        operands = [operand.batch[axis] for operand in self.operands]
+        return self._share(
+            replace(self, batch=batch), first, step.a, step.b, step.bias, operands, step.out
+        )
+
+    def _rows_share(self, first: int, length: int) -> Share:
+        inner, stride = count(self.rows[1:]), self.rows[0][1]
+        operands = [inner * operand.row for operand in self.operands]
+        kernel = replace(self, rows=((length, stride), *self.rows[1:]))
+        return self._share(kernel, first, stride, 0, 0, operands, inner * self.out_row)
+
+    def _columns_share(self, first: int, length: int) -> Share:
+        operands = [operand.column for operand in self.operands]
+        b = 1 if self.b_row else self.depth
+        return self._share(replace(self, columns=length), first, 0, b, 1, operands, 1)
+
+    def _share(
+        self,
+        kernel: Contraction,
+        first: int,
+        a: int,
+        b: int,
+        bias: int,
+        operands: Sequence[int],
+        out: int,
+    ) -> Share:
+        """A share from the elements between neighbours along the cut axis, per parameter."""
+        steps = [a, b, *([bias] if self.has_bias else []), *operands, out]
+        return Share(kernel, tuple(4 * first * step for step in steps))
 
 
 def emit_product(

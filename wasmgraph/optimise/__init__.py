@@ -26,9 +26,11 @@ def optimise(
         UnsupportedModelError: an operator has no kernel.
     """
     from wasmgraph.optimise.opgraph import extract
+    from wasmgraph.optimise.parallel import share_out
     from wasmgraph.optimise.pipeline import run_passes
     from wasmgraph.optimise.select import select_kernels
 
     module = run_passes(imported.graph.module, reporter)
     graph = extract(module, imported.graph)
-    return select_kernels(graph, imported.graph, imported.source.name, options)
+    program = select_kernels(graph, imported.graph, imported.source.name, options)
+    return share_out(program) if options.threads else program

@@ -1,0 +1,99 @@
+"""How a kernel is cut into shares: smaller kernels that together write what it writes.
+
+Outputs are cut, never a reduction, so every element is computed as before, bit by bit. Shares are
+equal specifications as far as possible, because each distinct one costs code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from wasmgraph.assembler import Function
+
+LINE_FLOATS = 16
+"""Float32 elements of a cache line. Contiguous rows are cut at multiples: two threads that write to
+one line take it from each other all the time."""
+
+EVEN = 0.85
+"""A cut is good enough from this balance on; below, other ways to cut are tried."""
+
+Piece = tuple[int, int]
+"""(first, how many) along an axis."""
+
+Axis = tuple[int, int]
+"""(extent, multiple of which a cut must be) of an axis that may be cut."""
+
+
+@runtime_checkable
+class Shareable(Protocol):
+    """A kernel's specification that can be cut."""
+
+    def assemble(self, name: str) -> Function:
+        """The kernel's function."""
+
+    def shares(self, count: int) -> tuple[Share, ...]:
+        """At most `count` kernels that do this one's work, itself where it is not worth cutting."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """One of several kernels that replace another and may run at the same time.
+
+    Attributes:
+        kernel: Its specification.
+        offsets: Bytes from each parameter of the other kernel to the share's, in the order of the
+            parameters.
+    """
+
+    kernel: Shareable
+    offsets: tuple[int, ...]
+
+
+def whole(kernel: Shareable, parameters: int) -> tuple[Share, ...]:
+    """A kernel that is not cut."""
+    return (Share(kernel, (0,) * parameters),)
+
+
+def pieces(extent: int, count: int, step: int = 1) -> tuple[Piece, ...]:
+    """Cut an axis into at most `count` pieces of equal length, a multiple of `step`, and a rest."""
+    units = -(-extent // step)
+    length = max(1, -(-units // max(1, count))) * step
+    return tuple((first, min(length, extent - first)) for first in range(0, extent, length))
+
+
+def balance(cut: Sequence[Piece], count: int) -> float:
+    """How even a cut is: 1 for `count` equal pieces, 1 / count for a single one."""
+    longest = max(length for _, length in cut)
+    return sum(length for _, length in cut) / (longest * count)
+
+
+def choose(cuts: Sequence[Sequence[Piece]], count: int) -> int:
+    """The first cut that is even enough, else the most even one."""
+    balances = [balance(cut, count) for cut in cuts]
+    for index, value in enumerate(balances):
+        if value >= EVEN:
+            return index
+    return balances.index(max(balances))
+
+
+def cut_axis(axes: Sequence[Axis], count: int) -> tuple[int, tuple[Piece, ...]] | None:
+    """Cut one of several axes, an outer one if that is even enough.
+
+    Args:
+        axes: Outermost first.
+
+    Returns:
+        The axis and its pieces, or None if no axis can be cut.
+    """
+    cuts = [pieces(extent, count, step) for extent, step in axes if extent]
+    if count < 2 or len(cuts) < max(1, len(axes)):
+        return None
+    axis = choose(cuts, count)
+    return (axis, cuts[axis]) if len(cuts[axis]) > 1 else None
+
+
+def replaced(values: Sequence[int], axis: int, value: int) -> tuple[int, ...]:
+    """The values with another one for an axis."""
+    return (*values[:axis], value, *values[axis + 1 :])

@@ -1,0 +1,97 @@
+"""Cut large kernel calls into shares that may run at the same time.
+
+How many shares a call gets is decided here, once; which thread runs which is decided at run time.
+Small calls stay whole: to hand out work and to wait for it takes a few microseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+
+from wasmgraph.kernels.chain import IDENTITY
+from wasmgraph.kernels.copying import StridedCopy
+from wasmgraph.kernels.depthwise import Depthwise
+from wasmgraph.kernels.pooling import Pool
+from wasmgraph.kernels.sharing import Share, Shareable
+from wasmgraph.optimise.program import Call, Place, Program, Storage
+
+SHARES = ((300e-6, 8), (80e-6, 4), (20e-6, 2))
+"""(seconds on one thread from which on, shares), the most first. Below the last a call stays
+whole."""
+
+PRODUCT_FLOPS = 40e9
+"""Multiplications and additions per second of matrix products and convolutions."""
+
+WINDOW_FLOPS = 30e9
+"""The same of depthwise convolutions; of pooling, taps per second."""
+
+BYTES = 20e9
+"""Bytes per second, read and written, of kernels that mostly move them."""
+
+COSTLY_SECONDS = 1e-9
+"""Time for one element of an operator such as a sigmoid (`Chain.is_costly`)."""
+
+
+def share_out(program: Program) -> Program:
+    """The program for several threads: a stage of shares in the place of each large call."""
+    storages = list(program.storages)
+    stages: list[tuple[Call, ...]] = []
+    for stage in program.stages:
+        calls: list[Call] = []
+        for call in stage:
+            calls += _share_call(call, storages)
+        stages.append(tuple(calls))
+    return replace(program, storages=tuple(storages), stages=tuple(stages), threads=True)
+
+
+def seconds(call: Call) -> float:
+    """About how long a call takes on one thread; a model, not a measurement."""
+    kernel = call.kernel
+    flops = getattr(kernel, "flops", 0)
+    if flops:
+        rate = WINDOW_FLOPS if isinstance(kernel, Depthwise) else PRODUCT_FLOPS
+        time = flops / rate
+    elif isinstance(kernel, StridedCopy):
+        # A place reaches over all that lies between its elements, too.
+        time = 2 * kernel.item_nbytes * prod(kernel.shape) / BYTES
+    else:
+        time = sum(place.nbytes for place in (*call.reads, *call.writes)) / BYTES
+    if isinstance(kernel, Pool):
+        taps = kernel.batch * kernel.out_h * kernel.out_w * kernel.channels
+        time = max(time, taps * kernel.kernel_h * kernel.kernel_w / WINDOW_FLOPS)
+    if getattr(kernel, "chain", IDENTITY).is_costly:
+        time += call.writes[0].nbytes / 4 * COSTLY_SECONDS
+    return time
+
+
+def _share_call(call: Call, storages: list[Storage]) -> tuple[Call, ...]:
+    """The call's shares, or itself; storages of scratch memory grow by what the shares need."""
+    count = next((shares for least, shares in SHARES if seconds(call) >= least), 1)
+    if count == 1 or not isinstance(call.kernel, Shareable):
+        return (call,)
+    shares = call.kernel.shares(count)
+    if len(shares) == 1:
+        return (call,)
+    return tuple(_call(call, share, storages) for share in shares)
+
+
+def _call(call: Call, share: Share, storages: list[Storage]) -> Call:
+    places = [*call.reads, *call.writes]
+    moved = [_within(*pair) for pair in zip(places, share.offsets, strict=True)]
+    scratch = getattr(share.kernel, "scratch_nbytes", 0)
+    if scratch:
+        # Every share has scratch memory of its own behind that of the one before.
+        moved[-1] = replace(moved[-1], offset=places[-1].offset + share.offsets[-1], nbytes=scratch)
+        storage = storages[moved[-1].storage]
+        end = moved[-1].offset + scratch
+        storages[moved[-1].storage] = replace(storage, nbytes=max(storage.nbytes, end))
+    reads = len(call.reads)
+    return replace(
+        call, kernel=share.kernel, reads=tuple(moved[:reads]), writes=tuple(moved[reads:])
+    )
+
+
+def _within(place: Place, offset: int) -> Place:
+    """From where the share's part begins to the end of the whole."""
+    return Place(place.storage, place.offset + offset, place.nbytes - offset)
