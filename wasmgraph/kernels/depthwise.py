@@ -44,6 +44,8 @@ from wasmgraph.assembler.function import (
 )
 from wasmgraph.kernels.chain import IDENTITY, Chain, emit_chain
 from wasmgraph.kernels.operands import PixelOperand, load_operand
+from wasmgraph.kernels.sharing import Share
+from wasmgraph.kernels.window_shares import cut_windows
 from wasmgraph.kernels.windows import (
     LANES,
     Axis,
@@ -126,6 +128,34 @@ class Depthwise:
         """
         wide = self.kernel_h == 1 and self.kernel_w > _UNROLLED_TAPS
         return _Assembly(_transposed(self) if wide else self, name).run()
+
+    def shares(self, count: int) -> tuple[Share, ...]:
+        """At most `count` kernels for images, channels or rows of the output."""
+        rows = Axis(
+            self.in_h, self.out_h, self.kernel_h, self.stride_h, self.dilation_h, self.pad_top
+        )
+        shares = []
+        for part in cut_windows(self.batch, rows, self.channels, self.out_col, count):
+            kernel = replace(
+                self,
+                batch=part.images,
+                in_h=part.rows.size,
+                channels=part.channels,
+                out_h=part.rows.outputs,
+                pad_top=part.rows.before,
+            )
+            image, row, channel = part.image, part.out_row, part.channel
+            # Where channels are no whole vectors, the second vector's begin inside the first's.
+            vector = -(-channel // LANES)
+            offsets = [
+                image * self.in_batch + part.in_row * self.in_row + channel,
+                vector * LANES * self.taps,
+                *([channel] if self.has_bias else []),
+                *(image * o.batch + row * o.row + channel * o.channel for o in self.operands),
+                image * self.out_batch + row * self.out_row + channel,
+            ]
+            shares.append(Share(kernel, tuple(4 * offset for offset in offsets)))
+        return tuple(shares)
 
 
 def pack_depthwise(weights: NDArray[Any]) -> NDArray[Any]:

@@ -30,6 +30,8 @@ from wasmgraph.assembler.function import (
     load_lanes,
     unary,
 )
+from wasmgraph.kernels.sharing import Share
+from wasmgraph.kernels.window_shares import cut_windows
 from wasmgraph.kernels.windows import (
     LANES,
     Axis,
@@ -97,9 +99,42 @@ class Pool:
     pad_right: int
     count_include_pad: bool
 
+    @property
+    def rows(self) -> Axis:
+        """The vertical axis."""
+        return Axis(
+            self.in_h,
+            self.out_h,
+            self.kernel_h,
+            self.stride_h,
+            self.dilation_h,
+            self.pad_top,
+            self.pad_bottom,
+        )
+
     def assemble(self, name: str) -> Function:
         """Parameters: source, out. They must not overlap."""
         return _Assembly(self, name).run()
+
+    def shares(self, count: int) -> tuple[Share, ...]:
+        """At most `count` kernels for images, channels or rows of the output."""
+        shares = []
+        for part in cut_windows(self.batch, self.rows, self.channels, self.out_col, count):
+            kernel = replace(
+                self,
+                batch=part.images,
+                in_h=part.rows.size,
+                channels=part.channels,
+                out_h=part.rows.outputs,
+                pad_top=part.rows.before,
+                pad_bottom=part.rows.after,
+            )
+            offsets = (
+                part.image * self.in_batch + part.in_row * self.in_row + part.channel,
+                part.image * self.out_batch + part.out_row * self.out_row + part.channel,
+            )
+            shares.append(Share(kernel, tuple(4 * offset for offset in offsets)))
+        return tuple(shares)
 
 
 def separated(spec: Pool) -> tuple[Pool, Pool]:
@@ -144,15 +179,6 @@ class _Assembly:
         self.spec = spec
         self.f = Function(name, 2)
         self.source, self.out = self.f.params
-        rows = Axis(
-            spec.in_h,
-            spec.out_h,
-            spec.kernel_h,
-            spec.stride_h,
-            spec.dilation_h,
-            spec.pad_top,
-            spec.pad_bottom,
-        )
         columns = Axis(
             spec.in_w,
             spec.out_w,
@@ -165,7 +191,7 @@ class _Assembly:
         self.columns = columns
         most = _MOST_TILES if spec.kernel_w <= _UNROLLED_TAPS else 0
         self.tiles = plan_tiles(columns, self._width(), most)
-        self.rows = KernelRows(self.f, rows, 4 * spec.in_row, 0, self.tiles)
+        self.rows = KernelRows(self.f, spec.rows, 4 * spec.in_row, 0, self.tiles)
         self.counts_padding = spec.op == "average" and spec.count_include_pad
 
     def _width(self) -> int:
