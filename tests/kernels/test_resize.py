@@ -208,7 +208,7 @@ def check(kind, shape, target, gaps, transform, mode):
         shape[0], shape[3], shape[1], shape[2], source.batch, source.row, source.col,
         *target, out.batch, out.row, out.col, kind, rows, columns,
     )  # fmt: skip
-    actual = out.written(run_kernel(spec, [buffer, spec.table()], 4 * out.size))
+    actual = out.written(run_kernel(spec, [buffer, *spec.tables()], 4 * out.size))
 
     high = interpolate(images.astype(np.float64), rows, 1)
     expected = interpolate(high, columns, 2)

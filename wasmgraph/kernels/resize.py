@@ -12,7 +12,7 @@ output.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -30,6 +30,7 @@ from wasmgraph.assembler.function import (
     load_lanes,
     splat,
 )
+from wasmgraph.kernels.sharing import LINE_FLOATS, Piece, Share, choose, pieces
 from wasmgraph.kernels.windows import LANES, advance, block_vectors, each_channel_block
 
 Kind = Literal["nearest", "linear"]
@@ -56,6 +57,11 @@ class AxisTable:
     index0: tuple[int, ...]
     index1: tuple[int, ...] = ()
     weight1: tuple[float, ...] = ()
+
+    def part(self, first: int, length: int) -> AxisTable:
+        """Some of the outputs."""
+        some = slice(first, first + length)
+        return AxisTable(self.index0[some], self.index1[some], self.weight1[some])
 
 
 def axis_table(
@@ -138,8 +144,9 @@ class Resize:
     float32; strides in elements; channels are adjacent in the input and the output.
 
     Attributes:
-        rows: Where each output row is read.
-        cols: Where each output column is read.
+        rows: Where each output row is read. The kernel gets it as a table, so that kernels which
+            differ in it only are the same.
+        cols: Where each output column is read; the same goes for it.
     """
 
     batch: int
@@ -155,22 +162,48 @@ class Resize:
     out_row: int
     out_col: int
     kind: Kind
-    rows: AxisTable
-    cols: AxisTable
+    rows: AxisTable = field(compare=False)
+    cols: AxisTable = field(compare=False)
+
+    @property
+    def entry(self) -> int:
+        """Words of a table's entry."""
+        return 1 if self.kind == "nearest" else 3
 
     def assemble(self, name: str) -> Function:
-        """Parameters: source, table, out. out must not overlap the others."""
+        """Parameters: source, table of rows, table of columns, out, which overlaps no other."""
         return _Assembly(self, name).run()
 
-    def table(self) -> NDArray[np.int32]:
-        """The kernel's second operand: int32 [words], float32 bits for weights.
+    def tables(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """The kernel's tables of rows and of columns: int32 [words], float32 bits for weights.
 
-        Rows, then columns; each entry holds byte offsets into the input: one for "nearest", for
-        "linear" two and the weight of the second.
+        Each entry holds byte offsets into the input: one for "nearest", for "linear" two and the
+        weight of the second.
         """
-        parts = [_entries(self.kind, self.rows, self.in_row)]
-        parts.append(_entries(self.kind, self.cols, self.in_col))
-        return np.concatenate(parts)
+        rows = _entries(self.kind, self.rows, self.in_row)
+        return rows, _entries(self.kind, self.cols, self.in_col)
+
+    def shares(self, count: int) -> tuple[Share, ...]:
+        """At most `count` kernels for images, rows of the output or channels."""
+        cuts: list[tuple[Piece, ...]] = [
+            pieces(self.batch, count),
+            pieces(self.out_h, count),
+            pieces(self.channels, count, LINE_FLOATS),
+        ]
+        kind = choose(cuts, count)
+        shares = []
+        for first, length in cuts[kind]:
+            if kind == 0:
+                kernel = replace(self, batch=length)
+                offsets = (first * self.in_batch, 0, 0, first * self.out_batch)
+            elif kind == 1:
+                kernel = replace(self, out_h=length, rows=self.rows.part(first, length))
+                offsets = (0, first * self.entry, 0, first * self.out_row)
+            else:
+                kernel = replace(self, channels=length)
+                offsets = (first, 0, 0, first)
+            shares.append(Share(kernel, tuple(4 * offset for offset in offsets)))
+        return tuple(shares)
 
 
 def _entries(kind: Kind, axis: AxisTable, stride: int) -> NDArray[np.int32]:
@@ -185,21 +218,19 @@ def _entries(kind: Kind, axis: AxisTable, stride: int) -> NDArray[np.int32]:
 class _Assembly:
     def __init__(self, spec: Resize, name: str) -> None:
         self.spec = spec
-        self.f = Function(name, 3)
-        self.source, self.table, self.out = self.f.params
-        self.entry = 1 if spec.kind == "nearest" else 3
-        """Words of a table's entry."""
+        self.f = Function(name, 4)
+        self.source, self.rows, self.columns, self.out = self.f.params
 
     def run(self) -> Function:
         spec, f = self.spec, self.f
         with f.repeat(spec.batch):
-            row_out, row_entry = f.new(self.out), f.new(self.table)
+            row_out, row_entry = f.new(self.out), f.new(self.rows)
             with f.repeat(spec.out_h):
-                out, entry = f.new(row_out), f.new(self.table + 4 * self.entry * spec.out_h)
+                out, entry = f.new(row_out), f.new(self.columns)
                 self._row(row_entry, entry, out)
                 f.release(out, entry)
                 advance(f, row_out, spec.out_row)
-                advance(f, row_entry, self.entry)
+                advance(f, row_entry, spec.entry)
             f.release(row_out, row_entry)
             advance(f, self.source, spec.in_batch)
             advance(f, self.out, spec.out_batch)
@@ -222,7 +253,7 @@ class _Assembly:
                     self._set_weights(weights, down, splat(load_f32(entry, 8)))
                 self._pixel(corners, weights, out)
                 f.release(*corners)
-                advance(f, entry, self.entry)
+                advance(f, entry, spec.entry)
                 advance(f, out, spec.out_col)
         f.release(*rows)
 

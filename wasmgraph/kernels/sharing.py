@@ -94,6 +94,16 @@ def cut_axis(axes: Sequence[Axis], count: int) -> tuple[int, tuple[Piece, ...]] 
     return (axis, cuts[axis]) if len(cuts[axis]) > 1 else None
 
 
+Strided = tuple[int, int, int]
+"""(extent, stride in the input, stride in the output)"""
+
+
+def resized(axes: tuple[Strided, ...], axis: int, extent: int) -> tuple[Strided, ...]:
+    """The axes, one of them with another extent."""
+    _, source, out = axes[axis]
+    return (*axes[:axis], (extent, source, out), *axes[axis + 1 :])
+
+
 def replaced(values: Sequence[int], axis: int, value: int) -> tuple[int, ...]:
     """The values with another one for an axis."""
     return (*values[:axis], value, *values[axis + 1 :])

@@ -119,7 +119,7 @@ def resize(builder: Builder, op: Op) -> bool:
         rows=rows,
         cols=cols,
     )
-    table = builder.weight(kernel.table(), "resize table")
-    builder.emit(kernel, [view, table], [out], op.nodes, "resize2d")
+    tables = [builder.weight(table, "resize table") for table in kernel.tables()]
+    builder.emit(kernel, [view, *tables], [out], op.nodes, "resize2d")
     builder.set(op.outputs[0], out)
     return True
