@@ -2,81 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from tests.kernels.images import GAPS, layout_of, windows
-from tests.kernels.runner import FILL, PAGE, Instance
+from tests.kernels.shares import CHAINS, COUNTS, ODD, RESIDUAL, SEEDS, SILU, check, check_on, parts
 from tests.kernels.strided import extents, size_of, spaced
-from wasmgraph.kernels.chain import IDENTITY, Chain, Step
+from wasmgraph.kernels.chain import IDENTITY
 from wasmgraph.kernels.contraction import BatchAxis, Contraction
-from wasmgraph.kernels.depthwise import Depthwise
+from wasmgraph.kernels.copying import StridedCopy
 from wasmgraph.kernels.elementwise import Elementwise
-from wasmgraph.kernels.operands import PixelOperand, RowOperand
-from wasmgraph.kernels.pooling import Pool
-from wasmgraph.kernels.sharing import Share, Shareable, balance, pieces
-
-SILU = Chain(1, (Step("sigmoid", (0,)), Step("multiply", (0, 1))))
-RESIDUAL = Chain(2, (Step("add", (0, 1)), Step("relu", (2,))))
-ODD = Chain(3, (Step("multiply", (0, 1)), Step("subtract", (3, 2)), Step("tanh", (4,))))
-
-COUNTS = st.integers(2, 8)
-SEEDS = st.integers(0, 2**32 - 1)
-
-
-def check(whole: Shareable, count: int, floats: Sequence[int], seed: int) -> tuple[Share, ...]:
-    """Run a kernel and its shares, these in a random order, and compare all memory.
-
-    Args:
-        floats: float32 elements of each input, then of the output; of scratch memory, none.
-
-    Returns:
-        The shares.
-    """
-    rng = np.random.default_rng(seed)
-    inputs = [rng.standard_normal(n).astype(np.float32) for n in floats[:-1]]
-    return check_on(whole, count, inputs, 4 * floats[-1], seed)
-
-
-def check_on(
-    whole: Shareable, count: int, inputs: Sequence[NDArray[Any]], out_nbytes: int, seed: int
-) -> tuple[Share, ...]:
-    """The same on given inputs."""
-    shares = whole.shares(count)
-    assert 1 <= len(shares) <= count
-    kernels = {share.kernel: f"share{i}" for i, share in enumerate(shares)}
-    functions = [kernel.assemble(name) for kernel, name in kernels.items()]
-    scratch = max(
-        getattr(share.kernel, "scratch_nbytes", 0) + share.offsets[-1] for share in shares
-    )
-    has_scratch = getattr(whole, "scratch_nbytes", 0)
-    sizes = [a.nbytes for a in inputs] + [out_nbytes]
-    if has_scratch:
-        sizes.append(max(scratch, has_scratch))
-    starts = [64 + 128 * i + sum(-(-s // 64) * 64 for s in sizes[:i]) for i in range(len(sizes))]
-    pages = -(-(starts[-1] + sizes[-1] + 64) // PAGE)
-    instance = Instance([whole.assemble("whole"), *functions], pages)
-    memory = instance.memory
-    memory[:] = FILL
-    for array, start in zip(inputs, starts, strict=False):
-        memory[start : start + array.nbytes] = array.reshape(-1).view(np.uint8)
-    before = memory.copy()
-    instance.call("whole", *starts)
-    kept = memory.size if not has_scratch else starts[-1]
-    expected = memory[:kept].copy()
-    memory[:] = before
-    for index in np.random.default_rng(seed).permutation(len(shares)):
-        share = shares[index]
-        places = [a + b for a, b in zip(starts, share.offsets, strict=True)]
-        instance.call(kernels[share.kernel], *places)
-    assert memory[:kept].tobytes() == expected.tobytes()
-    return shares
+from wasmgraph.kernels.normalisation import ChannelNorm, LayerNorm
+from wasmgraph.kernels.operands import RowOperand
+from wasmgraph.kernels.padding import PadConstant
+from wasmgraph.kernels.reduction import Reduction
+from wasmgraph.kernels.sharing import Share, balance, pieces
+from wasmgraph.kernels.softmax import Softmax
+from wasmgraph.kernels.thin import ThinContraction
 
 
 def strided(axes: Sequence[tuple[int, int]]) -> int:
@@ -93,9 +38,6 @@ def test_pieces_cover_an_axis_in_order(extent: int, count: int, step: int) -> No
     assert len({length for _, length in cut[:-1]}) <= 1
     assert all(first % step == 0 for first, _ in cut)
     assert 0 < balance(cut, count) <= 1
-
-
-CHAINS = {1: SILU, 2: RESIDUAL, 3: ODD}
 
 
 @st.composite
@@ -194,10 +136,6 @@ def product(rows: int, columns: int, depth: int = 4) -> Contraction:
     return Contraction((), ((rows, depth),), columns, ((depth, 1),), columns, has_bias=True)
 
 
-def parts(shares: Sequence[Share], measure: Callable[[Any], Any]) -> list[Any]:
-    return [measure(share.kernel) for share in shares]
-
-
 def test_contraction_with_many_rows_is_cut_along_them_into_whole_tiles():
     shares = product(1001, 64).shares(4)
     assert parts(shares, lambda k: (k.row_count, k.columns)) == [(252, 64)] * 3 + [(245, 64)]
@@ -223,93 +161,174 @@ def test_a_product_of_one_row_and_few_columns_stays_whole():
     assert spec.shares(8) == (Share(spec, (0, 0, 0, 0)),)
 
 
-CHANNELS = st.one_of(st.integers(1, 40), st.sampled_from([48, 64, 80, 130, 136]))
-
-
 @st.composite
-def depthwise(draw: st.DrawFn) -> tuple[Depthwise, list[int]]:
-    images, channels = draw(st.integers(1, 3)), draw(CHANNELS)
-    rows, columns = draw(windows()), draw(windows())
-    source = layout_of((images, rows.size, columns.size, channels), draw(GAPS))
-    out = layout_of((images, rows.outputs, columns.outputs, channels), draw(GAPS))
-    chain, number = draw(st.sampled_from([(IDENTITY, 0), (SILU, 0), (RESIDUAL, 1), (ODD, 2)]))
-    channel_like = PixelOperand(0, 0, 0, 1), channels
-    number_like = PixelOperand(0, 0, 0, 0), 1
-    image_like = PixelOperand(out.batch, out.row, out.col, 1), out.size
-    operands = [
-        draw(st.sampled_from([image_like, channel_like, number_like])) for _ in range(number)
-    ]
-    has_bias = draw(st.booleans())
-    spec = Depthwise(
-        images, rows.size, columns.size, channels, source.batch, source.row, source.col,
-        rows.outputs, columns.outputs, out.batch, out.row, out.col,
-        rows.kernel, columns.kernel, rows.stride, columns.stride, rows.dilation, columns.dilation,
-        rows.before, columns.before, has_bias, chain, tuple(o for o, _ in operands),
-    )  # fmt: skip
-    weights = -(-channels // 4) * 4 * spec.taps
-    bias = [channels] if has_bias else []
-    return spec, [source.size, weights, *bias, *(size for _, size in operands), out.size]
+def thin(draw: st.DrawFn) -> tuple[ThinContraction, list[int]]:
+    depth, columns = draw(st.integers(1, 20)), draw(st.integers(1, 2))
+    rows: tuple[tuple[int, int], ...] = ((draw(st.integers(1, 90)), depth + 1),)
+    if draw(st.booleans()):
+        inner = draw(st.integers(1, 9))
+        rows = ((draw(st.integers(1, 40)), (inner + 2) * depth), (inner, depth))
+    out_row, has_bias = columns + draw(st.integers(0, 2)), draw(st.booleans())
+    spec = ThinContraction(rows, out_row, ((depth, 1),), columns, has_bias, SILU)
+    bias = [columns] if has_bias else []
+    out = strided([(spec.row_count, out_row), (columns, 1)])
+    return spec, [strided([*rows, (depth, 1)]), columns * depth, *bias, out]
 
 
-@settings(max_examples=80, deadline=None)
-@given(depthwise(), COUNTS, SEEDS)
-def test_depthwise(case, count, seed):
+@settings(max_examples=50, deadline=None)
+@given(thin(), COUNTS, SEEDS)
+def test_products_with_few_columns(case, count, seed):
     spec, floats = case
     check(spec, count, floats, seed)
 
 
-def same(size: int, channels: int, kernel: int = 3, stride: int = 1) -> Depthwise:
-    """A square image with padding around it."""
-    out = size // stride
-    source = layout_of((1, size, size, channels))
-    target = layout_of((1, out, out, channels))
-    return Depthwise(
-        1, size, size, channels, source.batch, source.row, source.col,
-        out, out, target.batch, target.row, target.col,
-        kernel, kernel, stride, stride, 1, 1, kernel // 2, kernel // 2, False,
-    )  # fmt: skip
-
-
-def test_depthwise_is_cut_along_its_channels_where_that_parts_cache_lines():
-    shares = same(14, 256).shares(4)
-    assert parts(shares, lambda k: (k.channels, k.out_h)) == [(64, 14)] * 4
-    assert len({share.kernel for share in shares}) == 1
-    assert parts(same(14, 264).shares(4), lambda k: (k.channels, k.out_h)) == [
-        *[(264, 4)] * 3,
-        (264, 2),
-    ]
-
-
-def test_rows_of_windows_inside_the_image_are_equal_kernels():
-    shares = same(112, 24, kernel=5).shares(8)
-    assert parts(shares, lambda k: (k.out_h, k.in_h, k.pad_top)) == [
-        (14, 16, 2),
-        *[(14, 18, 0)] * 6,
-        (14, 16, 0),
-    ]
-    assert len({share.kernel for share in shares}) == 3
-    assert [share.offsets[0] // (4 * 112 * 24) for share in shares] == [0, *range(12, 110, 14)]
-
-
 @st.composite
-def pools(draw: st.DrawFn) -> tuple[Pool, list[int]]:
-    images, channels = draw(st.integers(1, 3)), draw(CHANNELS)
-    rows, columns = draw(windows(7)), draw(windows())
-    source = layout_of((images, rows.size, columns.size, channels), draw(GAPS))
-    out = layout_of((images, rows.outputs, columns.outputs, channels), draw(GAPS))
-    spec = Pool(
-        draw(st.sampled_from(["max", "average"])),
-        images, rows.size, columns.size, channels, source.batch, source.row, source.col,
-        rows.outputs, columns.outputs, out.batch, out.row, out.col,
-        rows.kernel, columns.kernel, rows.stride, columns.stride, rows.dilation, columns.dilation,
-        rows.before, columns.before,
-        draw(st.integers(0, rows.after)), draw(st.integers(0, columns.after)), draw(st.booleans()),
-    )  # fmt: skip
-    return spec, [source.size, out.size]
+def copies(draw: st.DrawFn) -> tuple[StridedCopy, int, int]:
+    shape = draw(extents())
+    item = draw(st.sampled_from([1, 2, 4, 8]))
+    order = draw(st.permutations(range(len(shape))))
+
+    def moved(strides: Sequence[int]) -> tuple[int, ...]:
+        by_axis = dict(zip(order, strides, strict=True))
+        return tuple(by_axis[axis] for axis in range(len(shape)))
+
+    source = moved(draw(spaced([shape[axis] for axis in order])))
+    if draw(st.booleans()):
+        axis = draw(st.integers(0, len(shape) - 1))
+        source = (*source[:axis], 0, *source[axis + 1 :])
+    out = draw(spaced(shape))
+    spec = StridedCopy(shape, source, out, item)
+    return spec, item * size_of(shape, source), item * size_of(shape, out)
 
 
 @settings(max_examples=80, deadline=None)
-@given(pools(), COUNTS, SEEDS)
-def test_pooling(case, count, seed):
+@given(copies(), COUNTS, SEEDS)
+def test_copying(case, count, seed):
+    spec, source, out = case
+    inputs = np.random.default_rng(seed).integers(0, 256, source).astype(np.uint8)
+    check_on(spec, count, [inputs], out, seed)
+
+
+def test_a_copy_backwards_is_not_cut_along_what_runs_backwards():
+    spec = StridedCopy((1000, 7), (-7, 1), (7, 1))
+    assert len(spec.shares(4)) == 1
+
+
+def test_a_transpose_is_cut_at_cache_lines():
+    spec = StridedCopy((64, 100), (1, 64), (100, 1))
+    assert parts(spec.shares(4), lambda k: k.shape) == [(16, 100)] * 4
+
+
+@st.composite
+def paddings(draw: st.DrawFn) -> tuple[PadConstant, list[int]]:
+    shape = draw(extents())
+    borders = st.lists(st.integers(0, 3), min_size=len(shape), max_size=len(shape))
+    before, after = tuple(draw(borders)), tuple(draw(borders))
+    source = draw(spaced(shape))
+    out = np.prod([sum(n) for n in zip(before, shape, after, strict=True)])
+    spec = PadConstant(shape, source, before, after, draw(st.sampled_from([0.0, -1.5])))
+    return spec, [size_of(shape, source), int(out)]
+
+
+@settings(max_examples=80, deadline=None)
+@given(paddings(), COUNTS, SEEDS)
+def test_padding(case, count, seed):
     spec, floats = case
     check(spec, count, floats, seed)
+
+
+def test_padding_of_an_image_is_cut_along_its_rows():
+    spec = PadConstant((1, 40, 40, 8), (12800, 320, 8, 1), (0, 1, 1, 0), (0, 1, 1, 0))
+    shares = spec.shares(4)
+    assert parts(shares, lambda k: (k.shape[1], k.before[1], k.after[1])) == [
+        (10, 1, 0),
+        (10, 0, 0),
+        (10, 0, 0),
+        (10, 0, 1),
+    ]
+    row = 4 * 42 * 8
+    assert [share.offsets[1] for share in shares] == [0, 11 * row, 21 * row, 31 * row]
+
+
+OUTER = st.lists(st.integers(1, 6), max_size=2)
+
+
+@st.composite
+def softmaxes(draw: st.DrawFn) -> tuple[Softmax, list[int]]:
+    length, inner = draw(st.integers(1, 20)), draw(st.sampled_from([1, 1, 2, 16, 33, 90]))
+    shape = (*draw(OUTER), length, inner)
+    source, out = draw(spaced(shape)), draw(spaced(shape))
+    if inner == 1:
+        source, out = ((*draw(spaced(shape[:-1])), 1) for _ in range(2))
+    axes = list(zip(shape, source, out, strict=True))
+    spec = Softmax(tuple(axes[:-2]), axes[-2], inner, draw(st.booleans()))
+    return spec, [size_of(shape, source), size_of(shape, out)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(softmaxes(), COUNTS, SEEDS)
+def test_softmax(case, count, seed):
+    spec, floats = case
+    check(spec, count, floats, seed)
+
+
+@st.composite
+def reductions(draw: st.DrawFn) -> tuple[Reduction, list[int]]:
+    inner = draw(st.sampled_from([1, 1, 3, 32, 64, 100, 133, 300]))
+    length = draw(st.integers(1, 40))
+    shape = (*draw(OUTER), length, inner)
+    source = draw(spaced(shape))
+    if inner == 1:
+        source = (*draw(spaced(shape[:-1])), 1)
+    kept = (*shape[:-2], inner)
+    out = draw(spaced(kept))
+    op = draw(st.sampled_from(["sum", "mean", "max", "prod", "sum_square", "sum_abs"]))
+    outer = tuple(zip(shape[:-2], source[:-2], out[:-1], strict=True))
+    spec = Reduction(op, outer, ((length, source[-2]),), inner, SILU)
+    return spec, [size_of(shape, source), size_of(kept, out)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(reductions(), COUNTS, SEEDS)
+def test_reduction(case, count, seed):
+    spec, floats = case
+    check(spec, count, floats, seed)
+
+
+def test_reduction_to_one_element_stays_whole():
+    spec = Reduction("sum", (), ((100_000, 1),), 1)
+    assert spec.shares(8) == (Share(spec, (0, 0)),)
+
+
+@st.composite
+def normalisations(draw: st.DrawFn) -> tuple[LayerNorm | ChannelNorm, list[int]]:
+    scale, shift = draw(st.booleans()), draw(st.booleans())
+    if draw(st.booleans()):
+        shape = (*draw(OUTER), draw(st.integers(1, 50)))
+        source, out = draw(spaced(shape)), draw(spaced(shape))
+        outer = tuple(zip(shape[:-1], source[:-1], out[:-1], strict=True))
+        spec: LayerNorm | ChannelNorm = LayerNorm(outer, shape[-1], 1e-5, scale, shift)
+    else:
+        group = draw(st.sampled_from([1, 1, 1, 3, 8]))
+        channels = group * draw(st.integers(1, 5))
+        if group == 1:
+            channels = draw(st.sampled_from([1, 31, 32, 64, 70, 128, 200]))
+        shape = (*draw(OUTER), draw(st.integers(1, 300)), channels)
+        source, out = draw(spaced(shape)), draw(spaced(shape))
+        *outer_axes, positions, _ = zip(shape, source, out, strict=True)
+        spec = ChannelNorm(tuple(outer_axes), positions, channels, group, 1e-5, scale, shift)
+    vectors = [shape[-1]] * (scale + shift)
+    return spec, [size_of(shape, source), *vectors, size_of(shape, out)]
+
+
+@settings(max_examples=80, deadline=None)
+@given(normalisations(), COUNTS, SEEDS)
+def test_normalisation(case, count, seed):
+    spec, floats = case
+    check(spec, count, floats, seed)
+
+
+def test_channels_of_an_instance_normalisation_are_cut_by_their_blocks():
+    spec = ChannelNorm((), (3000, 128, 128), 128, 1, 1e-5, True, True)
+    shares = check(spec, 4, [3000 * 128, 128, 128, 3000 * 128], 0)
+    assert parts(shares, lambda k: k.channels) == [32] * 4

@@ -11,7 +11,7 @@ RGB 37 and 28 GB/s; contiguous runs 80 to 87 GB/s.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wasmgraph.assembler.function import (
     V128,
@@ -26,6 +26,7 @@ from wasmgraph.assembler.function import (
     shuffle,
 )
 from wasmgraph.kernels.loops import LANES, Shape, advance, at, merge, nest
+from wasmgraph.kernels.sharing import LINE_FLOATS, Share, cut_axis, replaced, whole
 
 VECTOR_BYTES = 16
 
@@ -63,20 +64,48 @@ class StridedCopy:
         """Parameters: source, out."""
         return _Assembly(self, name).run()
 
+    def in_order(self) -> StridedCopy:
+        """The same copy with its axes in the order of the output's memory, merged.
+
+        Writing in order leaves each line of the output finished before the next one.
+        """
+        order = sorted(range(len(self.shape)), key=lambda axis: -abs(self.out[axis]))
+        shape, (source, out) = merge(
+            tuple(self.shape[a] for a in order),
+            tuple(self.source[a] for a in order),
+            tuple(self.out[a] for a in order),
+        )
+        return StridedCopy(shape, source, out, self.item_nbytes)
+
+    def shares(self, count: int) -> tuple[Share, ...]:
+        """At most `count` kernels for parts of an axis, an outer one if possible."""
+        ordered = self.in_order()
+        shape, strides = ordered.shape, list(zip(ordered.source, ordered.out, strict=True))
+        # A transpose reads and writes whole cache lines only by many elements of both axes.
+        steps = [LINE_FLOATS if 1 in pair else 1 for pair in strides]
+        steps = [
+            n if min(s) < 0 else step for n, s, step in zip(shape, strides, steps, strict=True)
+        ]
+        cut = cut_axis(list(zip(shape, steps, strict=True)), count)
+        if cut is None:
+            return whole(self, 2)
+        axis, parts = cut
+        return tuple(
+            Share(
+                replace(ordered, shape=replaced(shape, axis, length)),
+                tuple(self.item_nbytes * first * stride for stride in strides[axis]),
+            )
+            for first, length in parts
+        )
+
 
 class _Assembly:
     def __init__(self, spec: StridedCopy, name: str) -> None:
         self.f = Function(name, 2)
         self.source, self.out = self.f.params
         self.item = spec.item_nbytes
-        # Writing in order leaves each line of the output finished before the next one.
-        order = sorted(range(len(spec.shape)), key=lambda axis: -abs(spec.out[axis]))
-        shape, (source, out) = merge(
-            tuple(spec.shape[a] for a in order),
-            tuple(spec.source[a] for a in order),
-            tuple(spec.out[a] for a in order),
-        )
-        self.axes = list(zip(shape, source, out, strict=True))
+        ordered = spec.in_order()
+        self.axes = list(zip(ordered.shape, ordered.source, ordered.out, strict=True))
 
     def run(self) -> Function:
         axes = self.axes or [(1, 1, 1)]

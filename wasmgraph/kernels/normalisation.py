@@ -15,7 +15,7 @@ all positions, it took 50 ms.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wasmgraph.assembler.function import (
     V128,
@@ -29,6 +29,7 @@ from wasmgraph.assembler.function import (
 )
 from wasmgraph.kernels.accumulating import Axis, across, block_size, blocked, fold, fold_row, sum_of
 from wasmgraph.kernels.loops import LANES, advance, nest, sweep
+from wasmgraph.kernels.sharing import Share, cut_axis, resized, whole
 
 _ROW_BLOCK = 4096
 _BLOCK_ELEMENTS = 2048
@@ -60,6 +61,22 @@ class LayerNorm:
         """Parameters: x, scale (if any), shift (if any), out."""
         return _Rows(self, name).run()
 
+    def shares(self, count: int) -> tuple[Share, ...]:
+        """At most `count` kernels for rows."""
+        vectors = self.has_scale + self.has_shift
+        cut = cut_axis([(axis[0], 1) for axis in self.outer], count)
+        if cut is None:
+            return whole(self, 2 + vectors)
+        index, parts = cut
+        _, source, out = self.outer[index]
+        return tuple(
+            Share(
+                replace(self, outer=resized(self.outer, index, length)),
+                (4 * first * source, *(0,) * vectors, 4 * first * out),
+            )
+            for first, length in parts
+        )
+
 
 @dataclass(frozen=True)
 class ChannelNorm:
@@ -74,6 +91,8 @@ class ChannelNorm:
         group: Channels that share a mean and variance: 1 is instance normalisation.
         epsilon: Added to the (biased) variance.
         has_scale, has_shift: Whether there is such a vector.
+        block: With a group of 1, positions per block of the statistics; 0: as the first-level cache
+            takes.
     """
 
     outer: tuple[OuterAxis, ...]
@@ -83,12 +102,44 @@ class ChannelNorm:
     epsilon: float
     has_scale: bool
     has_shift: bool
+    block: int = 0
+
+    @property
+    def block_positions(self) -> int:
+        """Positions per block of a group of 1, at most."""
+        return self.block or max(_LEAST_POSITIONS, _BLOCK_ELEMENTS // self.channels)
 
     def assemble(self, name: str) -> Function:
         """Parameters: x, scale (if any), shift (if any), out."""
         assert self.channels % self.group == 0, (self.channels, self.group)
         assembly = _Channels if self.group == 1 else _Groups
         return assembly(self, name).run()
+
+    def shares(self, count: int) -> tuple[Share, ...]:
+        """At most `count` kernels for images or for groups of channels.
+
+        Blocks of positions and of channels stay as they are: others would sum in another order.
+        """
+        vectors = self.has_scale + self.has_shift
+        step = _COLUMN_VECTORS * LANES if self.group == 1 else self.group
+        cut = cut_axis([*((axis[0], 1) for axis in self.outer), (self.channels, step)], count)
+        if cut is None:
+            return whole(self, 2 + vectors)
+        index, parts = cut
+        if index == len(self.outer):
+            kernel = replace(self, block=self.block_positions if self.group == 1 else 0)
+            return tuple(
+                Share(replace(kernel, channels=length), (4 * first,) * (2 + vectors))
+                for first, length in parts
+            )
+        _, source, out = self.outer[index]
+        return tuple(
+            Share(
+                replace(self, outer=resized(self.outer, index, length)),
+                (4 * first * source, *(0,) * vectors, 4 * first * out),
+            )
+            for first, length in parts
+        )
 
 
 class _Assembly:
@@ -320,8 +371,7 @@ class _Channels(_Assembly):
             f.set(seen, seen + n)
             advance(f, [pointer], [4 * count * step])
 
-        positions = max(_LEAST_POSITIONS, _BLOCK_ELEMENTS // spec.channels)
-        _in_blocks(f, extent, positions, block)
+        _in_blocks(f, extent, spec.block_positions, block)
         f.release(pointer, seen)
 
     def _merge(

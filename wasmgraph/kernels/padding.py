@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 
 from wasmgraph.assembler.function import (
     V128,
@@ -20,6 +21,7 @@ from wasmgraph.assembler.function import (
     f32x4,
     load_lanes,
 )
+from wasmgraph.kernels.sharing import LINE_FLOATS, Share, pieces, replaced, whole
 from wasmgraph.kernels.windows import LANES, advance
 
 _BULK_BYTES = 256
@@ -49,6 +51,31 @@ class PadConstant:
     def assemble(self, name: str) -> Function:
         """Parameters: source, out. They must not overlap."""
         return _Assembly(self, name).run()
+
+    def shares(self, count: int) -> tuple[Share, ...]:
+        """At most `count` kernels for parts of the outermost axis, whose outputs are dense, too.
+
+        The border before the axis belongs to the first part, that after it to the last.
+        """
+        extents = list(zip(self.before, self.shape, self.after, strict=True))
+        padded = [sum(extent) for extent in extents]
+        axis = next((i for i, extent in enumerate(padded) if extent > 1), len(padded) - 1)
+        before, extent, after = extents[axis]
+        inner = prod(padded[axis + 1 :])
+        parts = pieces(extent, count, 1 if inner > 1 else LINE_FLOATS)
+        if len(parts) < 2 or inner == 0:
+            return whole(self, 2)
+        shares = []
+        for first, length in parts:
+            kernel = replace(
+                self,
+                shape=replaced(self.shape, axis, length),
+                before=replaced(self.before, axis, 0 if first else before),
+                after=replaced(self.after, axis, after if first + length == extent else 0),
+            )
+            begin = first + before if first else 0
+            shares.append(Share(kernel, (4 * first * self.source[axis], 4 * begin * inner)))
+        return tuple(shares)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ x86).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from wasmgraph.assembler.function import (
@@ -30,6 +30,7 @@ from wasmgraph.assembler.function import (
 from wasmgraph.kernels.accumulating import Axis, Combine, across, blocked, fold, fold_row
 from wasmgraph.kernels.chain import IDENTITY, Chain, emit_chain
 from wasmgraph.kernels.loops import LANES, advance, nest
+from wasmgraph.kernels.sharing import Share, cut_axis, resized, whole
 
 Operator = Literal["sum", "mean", "max", "min", "prod", "sum_square", "sum_abs"]
 
@@ -79,6 +80,27 @@ class Reduction:
         """Parameters: in, out."""
         assert self.chain.operands == 1
         return _Assembly(self, name).run()
+
+    def shares(self, count: int) -> tuple[Share, ...]:
+        """At most `count` kernels for parts of an outer axis, or of the inner one.
+
+        The inner axis is cut where its blocks are: other blocks would sum in another order.
+        """
+        axes = [*((axis[0], 1) for axis in self.outer), (self.inner, _VECTORS * LANES)]
+        cut = cut_axis(axes, count)
+        if cut is None:
+            return whole(self, 2)
+        index, parts = cut
+        if index == len(self.outer):
+            return tuple(Share(replace(self, inner=n), (4 * first,) * 2) for first, n in parts)
+        _, *strides = self.outer[index]
+        return tuple(
+            Share(
+                replace(self, outer=resized(self.outer, index, n)),
+                tuple(4 * first * stride for stride in strides),
+            )
+            for first, n in parts
+        )
 
 
 class _Assembly:

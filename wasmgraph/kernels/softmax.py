@@ -11,7 +11,7 @@ which the exponential takes 0.9; along columns (21 x 16384) 2.0 ns, in rows of t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wasmgraph.assembler.function import (
     V128,
@@ -25,6 +25,7 @@ from wasmgraph.assembler.function import (
 from wasmgraph.kernels import vector_math
 from wasmgraph.kernels.accumulating import across, fold_row, keep_lanes, sum_of
 from wasmgraph.kernels.loops import LANES, advance, nest, sweep
+from wasmgraph.kernels.sharing import LINE_FLOATS, Share, cut_axis, resized, whole
 
 Axis = tuple[int, int, int]
 """(extent, stride in the input, stride in the output)"""
@@ -58,6 +59,23 @@ class Softmax:
     def assemble(self, name: str) -> Function:
         """Parameters: in, out."""
         return _Assembly(self, name).run()
+
+    def shares(self, count: int) -> tuple[Share, ...]:
+        """At most `count` kernels for parts of an outer axis, or of the inner one."""
+        cut = cut_axis([*((axis[0], 1) for axis in self.outer), (self.inner, LINE_FLOATS)], count)
+        if cut is None:
+            return whole(self, 2)
+        index, parts = cut
+        if index == len(self.outer):
+            return tuple(Share(replace(self, inner=n), (4 * first,) * 2) for first, n in parts)
+        _, *strides = self.outer[index]
+        return tuple(
+            Share(
+                replace(self, outer=resized(self.outer, index, n)),
+                tuple(4 * first * stride for stride in strides),
+            )
+            for first, n in parts
+        )
 
 
 class _Assembly:

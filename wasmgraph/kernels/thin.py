@@ -6,7 +6,8 @@ and the sums of four rows are transposed into one vector at the end.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import gcd
 
 from wasmgraph.assembler.function import (
     V128,
@@ -24,6 +25,7 @@ from wasmgraph.assembler.function import (
 from wasmgraph.kernels.chain import IDENTITY, Chain, emit_chain
 from wasmgraph.kernels.contraction import LANES
 from wasmgraph.kernels.rows import Axes, RowWalk, TileRows, advance, count
+from wasmgraph.kernels.sharing import LINE_FLOATS, Share, pieces, whole
 
 MAX_COLUMNS = 2
 MIN_ADJACENT = 8
@@ -80,6 +82,25 @@ class ThinContraction:
                     self._tile(f, height, walk, b, bias, out, zero)
                     advance(f, [out], [height * self.out_row])
         return f
+
+    def shares(self, most: int) -> tuple[Share, ...]:
+        """At most `most` products, of rows."""
+        (extent, stride), *others = self.rows
+        inner = count(tuple(others))
+        parts = pieces(extent, most, LINE_FLOATS // gcd(LINE_FLOATS, inner))
+        if len(parts) == 1:
+            return whole(self, 3 + self.has_bias)
+        return tuple(
+            Share(
+                replace(self, rows=((length, stride), *others)),
+                (
+                    4 * first * stride,
+                    *(0, 0)[: 1 + self.has_bias],
+                    4 * first * inner * self.out_row,
+                ),
+            )
+            for first, length in parts
+        )
 
     def _tile(
         self,
