@@ -1,7 +1,7 @@
 """Give every distinct kernel of a program its symbol and its code.
 
 Our own kernels assemble themselves; those that TVM generates are lowered to loops over flat memory,
-each a C function `int32 k(void*, ...)`.
+each a C function `int32 k(void*, ...)`. The executor's library has its code and symbols already.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from wasmgraph.assembler.function import relaxed_simd
 from wasmgraph.assembler.scalar import scalarise
 from wasmgraph.bundle import SimdLevel
 from wasmgraph.errors import Obstacle, UnsupportedModelError
-from wasmgraph.optimise.program import AssembledKernel, Kernel, Program, TirKernel
+from wasmgraph.optimise.program import AssembledKernel, Kernel, LibraryKernel, Program, TirKernel
 from wasmgraph.progress import Reporter
 
 
@@ -71,7 +71,9 @@ def lower_kernels(program: Program, simd: SimdLevel, reporter: Reporter) -> Lowe
         if kernel in index:
             continue
         symbol = f"wgk_{len(kernels)}_{_identifier(call.description)}"
-        if isinstance(kernel, TirKernel):
+        if isinstance(kernel, LibraryKernel):
+            symbol = kernel.symbol
+        elif isinstance(kernel, TirKernel):
             from wasmgraph.lower.tir import lower_tir
 
             try:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tvm import relax
 from tvm.ir import GenericConst
 
+from wasmgraph.importer.opaque import read_opaque
 from wasmgraph.importer.provenance import marked_node
 from wasmgraph.importer.relax_graph import RelaxGraph, data_address
 
@@ -30,10 +31,10 @@ class Op:
     """One operator.
 
     Attributes:
-        kind: Relax's name without its prefix, e.g. "nn.conv2d".
+        kind: Relax's name without its prefix, e.g. "nn.conv2d", or "opaque".
         inputs: Tensors it reads, tuples flattened.
         outputs: Tensors it computes.
-        attrs: Relax's attributes object, or None.
+        attrs: Relax's attributes object, or None; an `OpaqueCall` of an opaque one.
         nodes: Indices of the ONNX nodes it comes from.
         call: The Relax call, from which a kernel can be made where we have none of our own.
     """
@@ -129,7 +130,11 @@ class _Extraction:
             for tensor in self._refer(argument)
         )
         self.where[var] = self._new(value.ty)
-        self.result.ops.append(Op(kind, inputs, self.where[var], value.attrs, nodes, value))
+        opaque = read_opaque(value)
+        if opaque is not None:
+            kind = "opaque"
+        attrs = opaque or value.attrs
+        self.result.ops.append(Op(kind, inputs, self.where[var], attrs, nodes, value))
 
 
 def is_tensor_argument(argument: Any) -> bool:

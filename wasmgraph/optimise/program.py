@@ -40,7 +40,18 @@ class TirKernel:
         return hash(self.key)
 
 
-Kernel = AssembledKernel | TirKernel
+@dataclass(frozen=True)
+class LibraryKernel:
+    """An operator of the executor's library, which the linker adds where it is called.
+
+    Attributes:
+        symbol: Its C name.
+    """
+
+    symbol: str
+
+
+Kernel = AssembledKernel | TirKernel | LibraryKernel
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@
 //! * `command`: `_start`, that is `wasmtime run model.wasm < input.npy > output.npy`;
 //! * `npy`: the file format of tensors;
 //! * `workspace`: the C functions which the kernels themselves call;
+//! * `operators`: operators that have no kernel of wasmgraph's own;
 //! * `error`: the text of the last error.
 
 // Only WASI has the command's entry.
@@ -19,4 +20,5 @@ mod command;
 mod error;
 mod graph;
 mod npy;
+mod operators;
 mod workspace;

@@ -53,3 +53,13 @@ def required_constant(expr: Any, what: str) -> NDArray[Any]:
 def operand(inputs: Any, index: int) -> Any:
     """An optional input: None where it is left out or beyond the end."""
     return inputs[index] if index < len(inputs) else None
+
+
+def as_dtype(bb: Any, expr: Any, dtype: str) -> Any:
+    """A tensor expression cast to a dtype, unless it has that already."""
+    if dtype_of(expr) == dtype:
+        return expr
+    value = constant_value(expr)
+    if value is not None:
+        return constant(value, dtype)
+    return bb.normalize(relax.op.astype(expr, dtype))

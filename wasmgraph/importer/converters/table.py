@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from wasmgraph.importer.converters import elementwise, indexing, normalisation
+from wasmgraph.importer.converters import elementwise, indexing, normalisation, scatter
 
 Converter = Callable[[Any, Sequence[Any], Mapping[str, Any]], Any]
 
@@ -23,6 +23,8 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "Mean"): elementwise.mean,
     ("", "Min"): elementwise.minimum,
     ("", "Pow"): elementwise.power,
+    ("", "ScatterElements"): scatter.scatter_elements,
+    ("", "ScatterND"): scatter.scatter_nd,
     ("", "Slice"): indexing.slice_,
     ("", "Sum"): elementwise.total,
 }

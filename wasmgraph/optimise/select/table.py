@@ -16,6 +16,7 @@ from wasmgraph.optimise.select.builder import Builder
 from wasmgraph.optimise.select.convolution import select_convolution, select_transposed
 from wasmgraph.optimise.select.elementwise import emit_chain, select_elementwise
 from wasmgraph.optimise.select.fallback import select_fallback
+from wasmgraph.optimise.select.library import select_library
 from wasmgraph.optimise.select.matmul import select_matmul
 
 # Each returns False where it cannot handle the operator as it stands.
@@ -43,6 +44,9 @@ _SELECTORS: dict[str, Callable[[Builder, Op], bool]] = {
     "nn.avg_pool2d": images.pool,
     "image.resize2d": images.resize,
 }
+
+# Of opaque calls by the operator's name; what is not here is in the operator library.
+_OPAQUE: dict[str, Callable[[Builder, Op], None]] = {}
 
 # Each returns False where there is no kernel for this form of it.
 _ANCHORED: dict[str, Callable[[Builder, Group], bool]] = {
@@ -80,6 +84,9 @@ def select_kernels(
 
 
 def _select_op(builder: Builder, op: Op) -> Obstacle | None:
+    if op.kind == "opaque":
+        _OPAQUE.get(op.attrs.name, select_library)(builder, op)
+        return None
     selector = _SELECTORS.get(op.kind)
     if selector is not None and selector(builder, op):
         return None

@@ -1,0 +1,48 @@
+"""ScatterND and ScatterElements: TVM's definitions of them cannot be compiled for wasm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+from wasmgraph.importer.converters.library import counted, library_call, suffix
+from wasmgraph.importer.converters.static import as_dtype, dtype_of, shape_of
+
+_REDUCTIONS = ("none", "add", "mul", "max", "min")
+"""In the order of their numbers in operators_scatter.rs."""
+
+
+def scatter_nd(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    """ScatterND."""
+    data, indices, updates = inputs
+    shape, index_shape = shape_of(data), shape_of(indices)
+    depth = index_shape[-1]
+    words = [
+        _reduction(attrs),
+        prod(index_shape[:-1]),
+        prod(shape[depth:]),
+        *counted(shape[:depth]),
+    ]
+    return _call("scatter_nd", bb, data, indices, updates, words)
+
+
+def scatter_elements(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    """ScatterElements."""
+    data, indices, updates = inputs
+    shape = shape_of(data)
+    axis = int(attrs.get("axis", 0)) % len(shape)
+    words = [_reduction(attrs), axis, *counted(shape), *shape_of(indices)]
+    return _call("scatter_elements", bb, data, indices, updates, words)
+
+
+def _reduction(attrs: Mapping[str, Any]) -> int:
+    return _REDUCTIONS.index(attrs.get("reduction", b"none").decode())
+
+
+def _call(name: str, bb: Any, data: Any, indices: Any, updates: Any, words: list[int]) -> Any:
+    dtype = dtype_of(data)
+    # Nothing but moving is defined for bool.
+    kind = "u8" if dtype == "bool" else suffix(dtype)
+    operands = [data, as_dtype(bb, indices, "int64"), updates]
+    return library_call(f"{name}_{kind}", operands, [(dtype, shape_of(data))], words)
