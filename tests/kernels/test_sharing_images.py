@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from wasmgraph.kernels.operands import PixelOperand
 from wasmgraph.kernels.pooling import Pool
 from wasmgraph.kernels.resize import Resize, axis_table
 from wasmgraph.kernels.sharing import Share
+from wasmgraph.kernels.winograd import Winograd, applies, padded_extent
 
 CHANNELS = st.one_of(st.integers(1, 40), st.sampled_from([48, 64, 80, 130, 136]))
 
@@ -153,3 +155,65 @@ def test_rows_of_a_resize_are_one_kernel_wherever_they_are_read():
     shares = run_resize(spec, 4, 0)
     assert parts(shares, lambda k: k.out_h) == [4] * 4
     assert len({share.kernel for share in shares}) == 1
+
+
+def winograd_floats(spec: Winograd) -> list[int]:
+    """Elements of the input, weights, bias, the operands and out."""
+    source = spec.batch * padded_extent(spec.height) * padded_extent(spec.width) * spec.channels
+    bias = [spec.columns] if spec.has_bias else []
+    out = spec.batch * spec.height * spec.width * spec.columns
+    operands = [out if operand.row else spec.columns for operand in spec.operands]
+    return [source, 9 * spec.channels * spec.columns, *bias, *operands, out]
+
+
+@st.composite
+def winograds(draw: st.DrawFn) -> Winograd:
+    height, width = draw(st.integers(1, 30)), draw(st.integers(1, 13))
+    columns = draw(st.sampled_from([c for c in range(4, 100, 4) if applies(4, c)]))
+    image = PixelOperand(height * width * columns, width * columns, columns, 1)
+    chain, number = draw(st.sampled_from([(IDENTITY, 0), (SILU, 0), (RESIDUAL, 1), (ODD, 2)]))
+    operands = tuple(
+        draw(st.sampled_from([image, PixelOperand(0, 0, 0, 1), PixelOperand(0, 0, 0, 0)]))
+        for _ in range(number)
+    )
+    return Winograd(
+        draw(st.sampled_from([1, 1, 1, 2, 5])),
+        height,
+        width,
+        draw(st.sampled_from([4, 8, 20])),
+        columns,
+        draw(st.booleans()),
+        chain,
+        operands,
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(winograds(), COUNTS, SEEDS)
+def test_winograd(spec, count, seed):
+    check(spec, count, winograd_floats(spec), seed)
+
+
+@pytest.mark.parametrize(
+    ("spec", "cut"),
+    [
+        (Winograd(6, 8, 8, 8, 32), "batch"),
+        (Winograd(1, 60, 60, 32, 16), "height"),
+        (Winograd(1, 14, 14, 64, 256), "columns"),
+    ],
+)
+def test_winograd_is_cut_where_least_is_transformed_again(spec, cut):
+    shares = check(spec, 4, winograd_floats(spec), 0)
+    assert len(shares) > 1
+    for field in ("batch", "height", "columns"):
+        sizes = parts(shares, lambda k, field=field: getattr(k, field))
+        whole = getattr(spec, field)
+        assert sum(sizes) == whole if field == cut else sizes == [whole] * len(shares)
+
+
+def test_every_share_of_winograd_has_scratch_memory_of_its_own():
+    shares = Winograd(1, 14, 14, 64, 256).shares(4)
+    ends = [share.offsets[-1] + share.kernel.scratch_nbytes for share in shares]
+    assert all(share.offsets[-1] % 64 == 0 for share in shares)
+    starts = [share.offsets[-1] for share in shares]
+    assert all(end <= start for end, start in zip(ends, starts[1:], strict=False))

@@ -12,7 +12,7 @@ not grow fourfold; with 16 tiles or more that takes less than a tenth of the tim
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from wasmgraph.assembler.function import (
@@ -36,6 +36,7 @@ from wasmgraph.kernels.contraction import (
 )
 from wasmgraph.kernels.operands import PixelOperand, load_operand
 from wasmgraph.kernels.rows import advance
+from wasmgraph.kernels.sharing import Share, pieces
 
 TILE = 4
 INPUT_TILE = 6
@@ -45,7 +46,19 @@ SCRATCH_BYTES = 640 * 1024
 """Bound of the transformed input of one chunk of tiles, so that it stays in the second-level cache
 beside a block of weights."""
 
+_SHARE_ALIGNMENT = 64
+"""Bytes: the scratch memory of each share starts a cache line."""
+
+_INPUT_COST, _WEIGHT_COST = 7, 14
+"""Time to transform the input of one tile and channel, and the weights of one channel and column,
+in units of the products of one tile, channel and column. A fit within a quarter over nine shapes of
+64 to 256 channels (one Zen 4 core, shared with other work; Wasmtime 50, 2026-11-20), where these
+took 14, 30 and 2.1 ns."""
+
 Emit = Callable[[int, Expr], None]
+
+_Cut = list[tuple["Winograd", tuple[int, ...]]]
+"""Kernels and the elements from each parameter to theirs, without the scratch memory."""
 
 
 def _input_transform(f: Function, d: Sequence[Expr], emit: Emit) -> None:
@@ -104,12 +117,13 @@ class Winograd:
     """out[n, y, x, o] = chain(bias[o] + sum over i, j, c of in[n, y+i, x+j, c] * w[i, j, c, o])
 
     Attributes:
-        batch, height, width: Of the output, which is dense and channel-last.
+        batch, height, width: Of the output, which is channel-last.
         channels: Of the input, a multiple of 4. It is dense and channel-last, padded to
             `padded_extent` of height and width.
         columns: Channels of the output, in equal blocks of whole vectors (`applies`).
         has_bias: Whether a vector of `columns` is added.
         chain, operands: The epilogue; operand 0 is the sum.
+        pitch: Elements between pixels of the output, whose rows and images are dense; 0: `columns`.
     """
 
     batch: int
@@ -120,6 +134,12 @@ class Winograd:
     has_bias: bool = False
     chain: Chain = IDENTITY
     operands: tuple[PixelOperand, ...] = ()
+    pitch: int = 0
+
+    @property
+    def out_col(self) -> int:
+        """Elements between pixels of the output."""
+        return self.pitch or self.columns
 
     @property
     def tiles(self) -> tuple[int, int]:
@@ -166,6 +186,77 @@ class Winograd:
         """Parameters: input, packed weights, bias (if any), the chain's operands, out, scratch."""
         return _Assembly(self, name).run()
 
+    def shares(self, count: int) -> tuple[Share, ...]:
+        """At most `count` kernels for images, rows of tiles or blocks of columns.
+
+        What is chosen is quick on two threads as well as on many, by `_cost`: columns transform the
+        inputs again for each share, rows the weights.
+        """
+        cuts = [self._shares_of_images(count)]
+        for most in range(2, count + 1):
+            if self.batch == 1:
+                cuts.append(self._shares_of_rows(most))
+            cuts.append(self._shares_of_columns(most))
+
+        def time(cut: Sequence[tuple[Winograd, tuple[int, ...]]]) -> float:
+            costs = [kernel._cost for kernel, _ in cut]
+            return sum(costs) / 2 + max(costs)
+
+        best = min(cuts, key=time)
+        scratch = -(-max(kernel.scratch_nbytes for kernel, _ in best) // _SHARE_ALIGNMENT)
+        return tuple(
+            Share(kernel, (*(4 * o for o in offsets), index * scratch * _SHARE_ALIGNMENT))
+            for index, (kernel, offsets) in enumerate(best)
+        )
+
+    @property
+    def _cost(self) -> float:
+        """About how long it takes, in products (of 36 per tile, channel and column)."""
+        chunks = self.batch * self.chunks
+        products = chunks * self.chunk * self.channels * self.columns
+        inputs = chunks * self.chunk * self.channels
+        weights = chunks * self.channels * self.columns
+        return products + _INPUT_COST * inputs + _WEIGHT_COST * weights
+
+    def _shares_of_images(self, count: int) -> _Cut:
+        image = self.height * self.width * self.out_col
+        padded = padded_extent(self.height) * padded_extent(self.width) * self.channels
+        return [
+            (
+                replace(self, batch=length),
+                self._offsets(first, padded, 0, 0, [o.batch for o in self.operands], image),
+            )
+            for first, length in pieces(self.batch, count)
+        ]
+
+    def _shares_of_rows(self, count: int) -> _Cut:
+        row = TILE * self.width * self.out_col
+        padded = TILE * padded_extent(self.width) * self.channels
+        return [
+            (
+                replace(self, height=min(self.height - first * TILE, length * TILE)),
+                self._offsets(first, padded, 0, 0, [TILE * o.row for o in self.operands], row),
+            )
+            for first, length in pieces(self.tiles[0], count)
+        ]
+
+    def _shares_of_columns(self, count: int) -> _Cut:
+        weights = 9 * self.channels
+        return [
+            (
+                replace(self, columns=length, pitch=self.out_col),
+                self._offsets(first, 0, weights, 1, [o.channel for o in self.operands], 1),
+            )
+            for first, length in pieces(self.columns, count, self.block)
+        ]
+
+    def _offsets(
+        self, first: int, source: int, weights: int, bias: int, operands: Sequence[int], out: int
+    ) -> tuple[int, ...]:
+        """Elements to where a share begins, from those between neighbours along the cut axis."""
+        steps = [source, weights, *([bias] if self.has_bias else []), *operands, out]
+        return tuple(first * step for step in steps)
+
 
 def applies(channels: int, columns: int) -> bool:
     """Whether channels and columns come in whole vectors and equal blocks."""
@@ -191,7 +282,7 @@ class _Assembly:
         rows, _ = spec.tiles
         pitch = padded_extent(spec.width) * spec.channels
         pointers = [self.out, *self.operands]
-        strides = [spec.width * spec.columns, *(o.row for o in spec.operands)]
+        strides = [spec.width * spec.out_col, *(o.row for o in spec.operands)]
         with f.repeat(spec.batch):
             done = f.new(i32(0))  # rows of pixels
             with f.repeat(spec.chunks):
@@ -210,7 +301,7 @@ class _Assembly:
                 f.set(done, select(binary("i32.lt_s", following, i32(last)), following, i32(last)))
             f.release(done)
             advance(f, [self.source], [padded_extent(spec.height) * pitch])
-            image = spec.height * spec.width * spec.columns
+            image = spec.height * spec.width * spec.out_col
             advance(f, pointers, [image, *(o.batch for o in spec.operands)])
         return f
 
@@ -327,10 +418,10 @@ class _Assembly:
                     if bias_cursor is not None:
                         advance(f, [bias_cursor], [LANES])
                 f.release(*cursors, *([bias_cursor] if bias_cursor is not None else []))
-                advance(f, across, [TILE * spec.columns, *(TILE * o.col for o in spec.operands)])
+                advance(f, across, [TILE * spec.out_col, *(TILE * o.col for o in spec.operands)])
                 f.set(columns_left, columns_left - TILE)
             f.release(columns_left, *across)
-            pitch = spec.width * spec.columns
+            pitch = spec.width * spec.out_col
             advance(f, pointers, [TILE * pitch, *(TILE * o.row for o in spec.operands)])
             f.set(rows_left, rows_left - TILE)
         f.release(source, rows_left, *pointers)
@@ -372,5 +463,5 @@ class _Assembly:
             offset = 4 * (y * operand.row + x * operand.col)
             inputs.append(load_operand(pointer, offset, operand.channel, LANES))
         value, taken = emit_chain(f, spec.chain, inputs)
-        f.store(cursors[0], value, 4 * (y * spec.width + x) * spec.columns)
+        f.store(cursors[0], value, 4 * (y * spec.width + x) * spec.out_col)
         f.release(*taken)
