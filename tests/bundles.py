@@ -89,21 +89,26 @@ pub unsafe extern "C" fn orphan(_x: *const f32, out: *mut f32) -> i32 {
 """
 
 
-@lru_cache
 def object_code(*cfg: str) -> bytes:
     """`KERNELS` as a wasm object."""
+    return compiled(KERNELS, tuple(f"--cfg={name}" for name in cfg))
+
+
+@lru_cache
+def compiled(source: str, options: tuple[str, ...] = ()) -> bytes:
+    """Rust without its standard library as a wasm object."""
     rust = find_rust()
     with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder, "kernels.rs"), Path(folder, "kernels.o")
-        source.write_text(KERNELS)
+        file, target = Path(folder, "kernels.rs"), Path(folder, "kernels.o")
+        file.write_text(source)
         subprocess.run(
             [
                 str(rust.rustc),
                 *("--edition=2021", "--crate-name=kernels", "--crate-type=lib", "--emit=obj"),
                 *("-Copt-level=2", "-Cpanic=abort", "-Ccodegen-units=1", "--cap-lints=allow"),
                 f"--target={rust.target}",
-                *(f"--cfg={name}" for name in cfg),
-                *("-o", str(target), str(source)),
+                *options,
+                *("-o", str(target), str(file)),
             ],
             check=True,
             cwd=folder,

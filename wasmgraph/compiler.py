@@ -19,6 +19,7 @@ from wasmgraph.progress import SILENT, Reporter, stage
 if TYPE_CHECKING:
     import onnx
 
+    from wasmgraph.optimise import Options
     from wasmgraph.verification import VerifyReport
 
     Model: TypeAlias = str | Path | onnx.ModelProto
@@ -38,6 +39,7 @@ class CompileReport:
         path: The graph.
         source: The model it came from.
         simd: The SIMD level it needs.
+        threads: Whether runs may use several threads.
         inputs, outputs: Names, dtypes and shapes.
         kernels: How many distinct kernels it holds.
         steps: How many kernel calls one run makes.
@@ -49,6 +51,7 @@ class CompileReport:
     path: Path
     source: Source
     simd: SimdLevel
+    threads: bool
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     kernels: int
@@ -67,6 +70,7 @@ class CompileReport:
             "path": str(self.path),
             "model": {"name": self.source.name, "sha256": self.source.sha256},
             "simd": self.simd,
+            "threads": self.threads,
             "inputs": [tensor(item) for item in self.inputs],
             "outputs": [tensor(item) for item in self.outputs],
             "kernels": self.kernels,
@@ -90,6 +94,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
     seed: int = 0,
     input_range: tuple[float, float] = (0.0, 1.0),
     winograd: bool = True,
+    threads: bool = False,
     reporter: Reporter = SILENT,
 ) -> CompileReport:
     """Compile an ONNX model into one WebAssembly file.
@@ -108,6 +113,8 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
         input_range: In which their random floats lie: what the model expects, e.g. (0, 255).
         winograd: Whether 3x3 convolutions may use Winograd's algorithm, which is faster and rounds
             more coarsely.
+        threads: Whether runs may use several threads: the graph then imports a shared memory, and
+            large kernels are cut into parts. The results stay the same, bit for bit.
         reporter: Told about stages.
 
     Raises:
@@ -116,6 +123,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
     """
     from wasmgraph.importer import import_model, load_model
     from wasmgraph.link import find_rust, link
+    from wasmgraph.optimise import Options
     from wasmgraph.verification import find_onnxruntime
 
     if simd not in SIMD_LEVELS:
@@ -133,7 +141,8 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
         with _ONE_AT_A_TIME, interrupts_kept():
             with stage(reporter, "import", seconds):
                 imported = import_model(load_model(model), shapes, reporter)
-            bundle = _build(imported, simd, winograd, seconds, reporter)
+            options = Options(winograd=winograd, threads=threads)
+            bundle = _build(imported, simd, options, seconds, reporter)
         with stage(reporter, "link", seconds):
             linked = link(bundle, unfinished, reporter)
         if verify:
@@ -146,6 +155,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
                     atol=atol,
                     seed=seed,
                     input_range=input_range,
+                    threads=2 if threads else 1,
                 )
         if kept:
             write_bundle(bundle, kept)
@@ -153,6 +163,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
         path=target,
         source=bundle.graph.source,
         simd=simd,
+        threads=threads,
         inputs=bundle.graph.inputs,
         outputs=bundle.graph.outputs,
         kernels=len(bundle.graph.kernels),
@@ -180,14 +191,14 @@ def _target(model: Model, out: str | Path | None) -> Path:
 
 
 def _build(
-    imported: Any, simd: SimdLevel, winograd: bool, seconds: dict[str, float], reporter: Reporter
+    imported: Any, simd: SimdLevel, options: Options, seconds: dict[str, float], reporter: Reporter
 ) -> Bundle:
     from wasmgraph.codegen import generate
     from wasmgraph.lower import lower
-    from wasmgraph.optimise import Options, optimise
+    from wasmgraph.optimise import optimise
 
     with stage(reporter, "optimise", seconds):
-        program = optimise(imported, reporter, Options(winograd=winograd))
+        program = optimise(imported, reporter, options)
     with stage(reporter, "lower", seconds):
         lowered = lower(program, simd, reporter)
     with stage(reporter, "codegen", seconds):
@@ -203,10 +214,19 @@ def _verify(
     atol: float,
     seed: int,
     input_range: tuple[float, float],
+    threads: int,
 ) -> VerifyReport:
     from wasmgraph.verification import verify
 
-    report = verify(unfinished, model, rtol=rtol, atol=atol, seed=seed, input_range=input_range)
+    report = verify(
+        unfinished,
+        model,
+        rtol=rtol,
+        atol=atol,
+        seed=seed,
+        input_range=input_range,
+        threads=threads,
+    )
     report = replace(report, graph=str(target))
     report.raise_if_disagree()
     return report

@@ -142,6 +142,7 @@ def verify(
     rtol: float = RTOL,
     atol: float = ATOL,
     timeout: float | str | None = None,
+    threads: int = 1,
 ) -> VerifyReport:
     """Run a graph and the model it came from on the same inputs, and compare every output.
 
@@ -155,6 +156,7 @@ def verify(
         rtol, atol: Floats agree where |a - b| <= atol + rtol * |b|, or both are NaN, or both the
             same infinity. Integers and bools agree where they are equal.
         timeout: Wall time for the graph's run, where `graph` is a file.
+        threads: How many the run uses, likewise.
 
     Raises:
         ToolchainError: onnxruntime is missing.
@@ -162,7 +164,7 @@ def verify(
         LoadError, InputError, InferenceError, RunTimeout: from loading and running the graph.
     """
     if not isinstance(graph, Graph):
-        with load(graph, timeout=timeout) as loaded:
+        with load(graph, timeout=timeout, threads=threads) as loaded:
             return verify(
                 loaded,
                 model,

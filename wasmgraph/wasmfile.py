@@ -35,6 +35,11 @@ ABI_FUNCTIONS = (
 OPTIONAL_FUNCTIONS = ("_initialize", "wg_step")
 """Functions that a graph may export besides; `wg_step` is for profilers."""
 
+THREAD_FUNCTIONS = ("wg_work", "wg_stop")
+"""What a graph for several threads exports besides; its memory it imports."""
+
+SHARED_MEMORY = ("env", "memory")
+
 ABI_EXPORTS = frozenset({"memory", *ABI_FUNCTIONS, *OPTIONAL_FUNCTIONS})
 
 # In the order in which a module has them.
@@ -319,21 +324,33 @@ def check_graph(data: bytes) -> Metadata:
     """
     module = parse_wasm(data)
     metadata = _metadata(module)
+    allowed = f"functions of {WASI_MODULE!r}"
+    if metadata.threads:
+        allowed += f" and the memory {SHARED_MEMORY[1]!r} of {SHARED_MEMORY[0]!r}"
     for item in module.imports:
-        if item.module != WASI_MODULE or item.kind != "func":
+        is_wasi = item.module == WASI_MODULE and item.kind == "func"
+        is_memory = item.kind == "memory" and (item.module, item.name) == SHARED_MEMORY
+        if not (is_wasi or (metadata.threads and is_memory)):
             raise LoadError(
                 f"the graph imports the {item.kind} {item.name!r} of {item.module!r}; "
-                f"only functions of {WASI_MODULE!r} are allowed"
+                f"only {allowed} are allowed"
             )
     kinds = {export.name: export.kind for export in module.exports}
-    expected = {"memory": "memory", **dict.fromkeys(ABI_FUNCTIONS, "func")}
+    expected = dict.fromkeys(ABI_FUNCTIONS, "func")
+    expected.update(
+        dict.fromkeys(THREAD_FUNCTIONS, "func") if metadata.threads else {"memory": "memory"}
+    )
     expected.update({name: "func" for name in OPTIONAL_FUNCTIONS if name in kinds})
     for name, kind in expected.items():
         if kinds.get(name) != kind:
             found = f"a {kinds[name]}" if name in kinds else "nothing"
             raise LoadError(f"the graph should export the {kind} {name!r}, it exports {found}")
-    if module.memory is None or module.memory.shared or module.memory.is_64bit:
-        raise LoadError("the graph's memory should be its own, 32-bit and not shared")
+    memory = module.memory
+    if memory is None or memory.is_64bit or memory.shared != metadata.threads:
+        should = (
+            "imported, 32-bit and shared" if metadata.threads else "its own, 32-bit and not shared"
+        )
+        raise LoadError(f"the graph's memory should be {should}")
     return metadata
 
 

@@ -70,7 +70,7 @@ def test_inputs_can_be_given(wasmgraph: Command, scale: Path) -> None:
     ("options", "code"),
     [
         (("--threads", "0"), 2),
-        (("--threads", "2"), 2),
+        (("--threads", "2"), 6),
         (("--seconds", "0"), 2),
         (("--runs", "0"), 2),
         (("--onnx", "missing.onnx"), 3),
@@ -91,7 +91,7 @@ def test_what_is_no_graph_cannot_be_loaded(wasmgraph: Command, tmp_path: Path) -
     assert wasmgraph("bench", tmp_path / "text.wasm").code == 6
 
 
-def test_more_threads_than_the_graph_was_compiled_for_are_wrong_flags(
+def test_more_threads_than_the_graph_was_compiled_for_are_an_error(
     wasmgraph: Command, scale: Path
 ) -> None:
     outcome = wasmgraph("bench", scale, "--threads", "2")

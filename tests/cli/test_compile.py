@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -282,6 +283,8 @@ def test_ctrl_c_in_any_stage_leaves_the_old_file_whole(
     out.write_bytes(b"the old one")
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED, stage, delay, digits_onnx, "-o", out],
+        # Nothing cached: the link stage builds the executor.
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path.with_name(f"{tmp_path.name}-cache"))},
         capture_output=True,
         text=True,
         timeout=120,

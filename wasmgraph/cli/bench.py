@@ -9,7 +9,7 @@ import click
 
 from wasmgraph.cli.background import interruptible
 from wasmgraph.cli.console import FILE, Terminal, common_options, example
-from wasmgraph.cli.inputs import InputOptions, input_options, seed_option
+from wasmgraph.cli.inputs import InputOptions, input_options, seed_option, threads_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,14 +48,7 @@ DEFAULT_SECONDS = 3.0
     metavar="S",
     help="For how long to time runs, after a warm-up.",
 )
-@click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default="1",
-    metavar="N",
-    help="Threads to run on; more than one takes a graph compiled for it.",
-)
+@threads_option
 @seed_option
 @common_options
 def command(
@@ -80,7 +73,6 @@ def command(
         from wasmgraph.measure import measure_graph
 
         description = _description(graph)
-        _check_threads(graph, description, threads)
         flops = None if model is None else _flops(description, model)
         measured = interruptible(
             lambda: measure_graph(
@@ -88,12 +80,12 @@ def command(
                 lambda loaded: _inputs(loaded, options, seed),
                 seconds=seconds,
                 runs=runs,
+                threads=threads,
                 flops=flops,
                 reporter=reporter,
             )
         )
-    result = {**measured.to_json(), "threads": threads}
-    terminal.result(result, lambda console: _draw(console, measured))
+    terminal.result(measured.to_json(), lambda console: _draw(console, measured))
 
 
 def _description(path: Path) -> Metadata:
@@ -102,21 +94,6 @@ def _description(path: Path) -> Metadata:
 
     with Source(path) as source:
         return read_graph(source).metadata
-
-
-def _check_threads(path: Path, description: Metadata, threads: int) -> None:
-    """Wrong flags, where the graph cannot run on as many threads."""
-    from wasmgraph.runtime.wasmtime_engine import WasmtimeEngine
-
-    if threads == 1:
-        return
-    problem = None
-    if not description.threads:
-        problem = f"{path} was compiled for one thread"
-    elif not WasmtimeEngine.capabilities.threads:
-        problem = "this wasmgraph runs graphs on one thread"
-    if problem is not None:
-        raise click.BadParameter(problem, param_hint="'--threads'")
 
 
 def _inputs(graph: Graph, options: InputOptions, seed: int) -> Mapping[str, Array]:

@@ -87,6 +87,11 @@ def parse_shapes(
     show_default=True,
     help="Faster 3x3 convolutions, which round a little more coarsely.",
 )
+@click.option(
+    "--threads",
+    is_flag=True,
+    help="Let runs use several threads; the host must share memory between them.",
+)
 @common_options
 def command(
     terminal: Terminal,
@@ -102,6 +107,7 @@ def command(
     seed: int,
     input_range: tuple[float, float],
     winograd: bool,
+    threads: bool,
 ) -> None:
     """Compile MODEL.onnx into one self-contained .wasm file.
 
@@ -126,6 +132,7 @@ def command(
             seed=seed,
             input_range=input_range,
             winograd=winograd,
+            threads=threads,
             reporter=reporter,
         )
 

@@ -107,6 +107,15 @@ class InputOptions:
         return arrays
 
 
+threads_option: Callable[[F], F] = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default="1",
+    metavar="N",
+    help="Threads to run on; more than one takes a graph compiled with --threads.",
+)
+
 seed_option: Callable[[F], F] = click.option(
     "--seed",
     type=click.IntRange(min=0),

@@ -12,7 +12,14 @@ import click
 
 from wasmgraph.cli.background import interruptible
 from wasmgraph.cli.console import FILE, Terminal, common_options, example
-from wasmgraph.cli.inputs import InputOptions, input_options, memory_limit, parsed_by, time_limit
+from wasmgraph.cli.inputs import (
+    InputOptions,
+    input_options,
+    memory_limit,
+    parsed_by,
+    threads_option,
+    time_limit,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,6 +65,7 @@ class Finished:
     metavar="10s",
     help="Wall time the run may take.",
 )
+@threads_option
 @click.option("--labels", type=FILE, help="Class names, one per line: print the most probable.")
 @click.option("--top", type=click.IntRange(min=1), metavar="K", help="How many (default 5).")
 @common_options
@@ -69,6 +77,7 @@ def command(
     output: Path | None,
     max_memory: int | None,
     timeout: float | None,
+    threads: int,
     labels: Path | None,
     top: int | None,
     **inputs: Any,
@@ -79,7 +88,7 @@ def command(
 
     names = read_labels(labels) if labels is not None else None
     options = InputOptions(**inputs)
-    finished = interruptible(lambda: _run(graph, options, max_memory, timeout))
+    finished = interruptible(lambda: _run(graph, options, max_memory, timeout, threads))
     summaries = [summarise(name, array) for name, array in finished.outputs.items()]
     classes = None
     if names is not None or top is not None:
@@ -98,12 +107,16 @@ def command(
 
 
 def _run(
-    path: Path, options: InputOptions, max_memory: int | None, timeout: float | None
+    path: Path,
+    options: InputOptions,
+    max_memory: int | None,
+    timeout: float | None,
+    threads: int,
 ) -> Finished:
     from wasmgraph.runtime import load
 
     began = time.perf_counter()
-    with load(path, max_memory, timeout) as graph:
+    with load(path, max_memory, timeout, threads=threads) as graph:
         loaded = time.perf_counter()
         arrays = options.read(graph.inputs)
         started = time.perf_counter()

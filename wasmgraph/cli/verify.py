@@ -17,6 +17,7 @@ from wasmgraph.cli.inputs import (
     input_range_option,
     parsed_by,
     seed_option,
+    threads_option,
     time_limit,
     tolerance_options,
 )
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     metavar="10s",
     help="Wall time the graph may take.",
 )
+@threads_option
 @input_range_option
 @common_options
 def command(
@@ -65,6 +67,7 @@ def command(
     seed: int,
     input_range: tuple[float, float],
     timeout: float | None,
+    threads: int,
     **inputs: Any,
 ) -> None:
     """Compare GRAPH.wasm with onnxruntime running the model, on the same inputs.
@@ -84,6 +87,7 @@ def command(
                 seed=seed,
                 input_range=input_range,
                 timeout=timeout,
+                threads=threads,
             )
         )
     try:
@@ -114,13 +118,14 @@ def _verify(
     seed: int,
     input_range: tuple[float, float],
     timeout: float | None,
+    threads: int,
 ) -> VerifyReport:
     from wasmgraph.runtime import load
     from wasmgraph.tensors.random import random_inputs
     from wasmgraph.verification import find_onnxruntime, verify
 
     find_onnxruntime()
-    with load(graph, timeout=timeout) as loaded:
+    with load(graph, timeout=timeout, threads=threads) as loaded:
         if not options.inputs:
             return verify(loaded, model, seed=seed, input_range=input_range, rtol=rtol, atol=atol)
         random = random_inputs(loaded.inputs, seed, input_range)

@@ -12,8 +12,11 @@ from wasmgraph.link.rust import RustToolchain
 _ARCHIVE = "libwasmgraph_executor.a"
 
 
-def build_archive(rust: RustToolchain, crate: Path) -> Path:
+def build_archive(rust: RustToolchain, crate: Path, *, threads: bool) -> Path:
     """Build the crate as a static library.
+
+    Args:
+        threads: Whether its code is for shared memory and several threads.
 
     Everything happens inside the crate's folder and all paths given to rustc are relative to it, so
     the same sources give the same code wherever the folder is.
@@ -26,8 +29,15 @@ def build_archive(rust: RustToolchain, crate: Path) -> Path:
         *("build", "--release", "--offline", "--locked", "--quiet", "--color=never"),
         f"--target={rust.target}",
         "--target-dir=target",
+        *(["--features=threads"] if threads else []),
     ]
-    status, said = run_in_group(command, crate, _environment(rust, crate))
+    environment = _environment(rust, crate)
+    if threads:
+        environment["RUSTFLAGS"] = "-Ctarget-feature=+atomics,+bulk-memory"
+        # The standard library was compiled for one thread. Optimised together with the crate it
+        # would get its features, and the linker would look for thread-local storage.
+        environment["CARGO_PROFILE_RELEASE_LTO"] = "off"
+    status, said = run_in_group(command, crate, environment)
     if status != 0:
         lines = [f"cargo failed with exit status {status}:", *shown(said)]
         raise ToolchainError("\n".join(lines))

@@ -40,6 +40,7 @@ def description_object(graph: Graph) -> bytes:
         *tables.tensors(graph.inputs),
         *tables.tensors(graph.outputs),
         *tables.steps(graph.steps),
+        *tables.stages(graph.steps),
     ]
     assert len(entries) == _Tables.ROOT_WORDS
     tables.fill_root(entries)
@@ -70,7 +71,7 @@ def _step(number: int, step: Step, graph: Graph) -> Code:
 class _Tables:
     """Little-endian words, texts and extents, and the places in them that are addresses."""
 
-    ROOT_WORDS = 6
+    ROOT_WORDS = 8
 
     def __init__(self) -> None:
         self._bytes = bytearray(4 * self.ROOT_WORDS)
@@ -108,6 +109,15 @@ class _Tables:
                 for number, step in enumerate(steps)
             ]
         )
+
+    def stages(self, steps: Sequence[Step]) -> list[int | Relocation]:
+        """Of a table with the first step of every stage."""
+        firsts = [
+            [number]
+            for number, step in enumerate(steps)
+            if number == 0 or steps[number - 1].stage != step.stage
+        ]
+        return self._table(firsts)
 
     def _table(self, rows: Sequence[Sequence[int | Relocation]]) -> list[int | Relocation]:
         start = self._aligned()

@@ -25,17 +25,20 @@ _KEPT = 8
 """Archives of 2 to 26 MB each: a few toolchains and versions of wasmgraph."""
 
 
-def executor_archive(rust: RustToolchain, reporter: Reporter, folder: Path) -> Path:
+def executor_archive(
+    rust: RustToolchain, reporter: Reporter, folder: Path, *, threads: bool = False
+) -> Path:
     """The executor as a static library, from the cache or built.
 
     Args:
         folder: A temporary one to build in.
+        threads: Whether it is for shared memory and several threads.
 
     Raises:
         ToolchainError: the crate is missing, or cargo fails.
     """
     sources = _sources()
-    entry = f"{_digest(sources, rust)}.a"
+    entry = f"{_digest(sources, rust)}{'-threads' if threads else ''}.a"
     cache = _open_cache()
     if cache is not None and (cache / entry).is_file():
         os.utime(cache / entry)
@@ -45,7 +48,7 @@ def executor_archive(rust: RustToolchain, reporter: Reporter, folder: Path) -> P
     for name, contents in sources.items():
         (crate / name).parent.mkdir(parents=True, exist_ok=True)
         (crate / name).write_bytes(contents)
-    archive = build_archive(rust, crate)
+    archive = build_archive(rust, crate, threads=threads)
     if cache is None:
         return archive
     try:
@@ -74,7 +77,7 @@ def crate_folder() -> Path:
 def _sources() -> dict[str, bytes]:
     """The crate's files by name, relative to its folder."""
     folder = crate_folder()
-    paths = sorted((*folder.glob("Cargo.*"), *folder.glob("src/*.rs")))
+    paths = sorted((*folder.glob("Cargo.*"), *folder.glob("src/**/*.rs")))
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 

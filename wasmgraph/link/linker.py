@@ -9,7 +9,7 @@ from pathlib import Path
 from wasmgraph.errors import ToolchainError
 from wasmgraph.link.processes import run_in_group, shown
 from wasmgraph.link.rust import RustToolchain
-from wasmgraph.wasmfile import ABI_FUNCTIONS, OPTIONAL_FUNCTIONS
+from wasmgraph.wasmfile import ABI_FUNCTIONS, OPTIONAL_FUNCTIONS, THREAD_FUNCTIONS
 
 STACK_NBYTES = 2**20
 """What rustc gives a WASI module."""
@@ -17,8 +17,24 @@ STACK_NBYTES = 2**20
 _OUTPUT = "graph.wasm"
 
 
-def link_module(rust: RustToolchain, archive: Path, objects: Sequence[str], folder: Path) -> bytes:
+_THREADS = (
+    "--shared-memory",
+    "--import-memory",
+    # As much as 32 bits can address: a host gives less where it limits memory.
+    f"--max-memory={2**32}",
+    # Rust's standard library was built without atomics, and only one thread uses it.
+    "--no-check-features",
+    *(f"--export={name}" for name in THREAD_FUNCTIONS),
+)
+
+
+def link_module(
+    rust: RustToolchain, archive: Path, objects: Sequence[str], folder: Path, *, threads: bool
+) -> bytes:
     """Link the executor with objects (names in `folder`).
+
+    Args:
+        threads: Whether the memory is to be shared, and imported from the host.
 
     Raises:
         ToolchainError: the linker cannot be started or fails, or a symbol is not defined.
@@ -37,6 +53,7 @@ def link_module(rust: RustToolchain, archive: Path, objects: Sequence[str], fold
         "--stack-first",
         *("-z", f"stack-size={STACK_NBYTES}"),
         *(f"--export={name}" for name in (*ABI_FUNCTIONS, *OPTIONAL_FUNCTIONS)),
+        *(_THREADS if threads else ()),
         *("-o", _OUTPUT),
         *objects,
         str(archive),

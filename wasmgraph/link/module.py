@@ -15,6 +15,7 @@ from wasmgraph.link.executor import executor_archive
 from wasmgraph.link.linker import link_module
 from wasmgraph.link.regions_object import write_regions_object
 from wasmgraph.link.rust import RustToolchain, find_rust
+from wasmgraph.link.threads_object import threads_object
 from wasmgraph.metadata import (
     ABI_VERSION,
     KernelInfo,
@@ -29,6 +30,7 @@ from wasmgraph.progress import SILENT, Reporter
 from wasmgraph.wasmfile import (
     ABI_EXPORTS,
     METADATA_SECTION,
+    THREAD_FUNCTIONS,
     add_custom_section,
     check_graph,
     keep_names,
@@ -91,22 +93,24 @@ def link(bundle: Bundle, out: Path, reporter: Reporter = SILENT) -> LinkReport:
 
 def _build(bundle: Bundle, rust: RustToolchain, folder: Path, reporter: Reporter) -> bytes:
     """The linked module, before its metadata."""
-    archive = executor_archive(rust, reporter, folder)
+    threads = bundle.graph.threads
+    archive = executor_archive(rust, reporter, folder, threads=threads)
     objects = {
         "description.o": description_object(bundle.graph),
         "graph.o": bundle.object_code,
         "tvm.o": bundle.tvm_code,
+        "threads.o": threads_object() if threads else b"",
     }
     objects = {name: code for name, code in objects.items() if code}
     for name, code in objects.items():
         (folder / name).write_bytes(code)
     write_regions_object(folder / "regions.o", bundle.graph, bundle.params)
     reporter.log(f"link ({len(bundle.graph.steps)} steps, {len(bundle.params)} weight bytes)")
-    data = link_module(rust, archive, [*objects, "regions.o"], folder)
+    data = link_module(rust, archive, [*objects, "regions.o"], folder, threads=threads)
     # Profilers want the kernels' names. Those of Rust's functions are 20 to 25 KB, a fifth of the
     # executor, and are of use to nobody who runs a model.
     symbols = {kernel.symbol for kernel in bundle.graph.kernels}
-    return keep_names(data, exports=ABI_EXPORTS, functions=symbols)
+    return keep_names(data, exports=ABI_EXPORTS | set(THREAD_FUNCTIONS), functions=symbols)
 
 
 def _with_metadata(data: bytes, graph: Graph, rust: RustToolchain) -> bytes:
@@ -128,7 +132,7 @@ def _metadata(graph: Graph, code_nbytes: int, rust: RustToolchain) -> Metadata:
         producer={**graph.producer, "rustc": rust.version},
         model=ModelInfo(source.name, source.sha256, source.opset, source.operators),
         simd=graph.simd,
-        threads=False,
+        threads=graph.threads,
         inputs=tuple(TensorInfo(t.name, t.dtype, t.shape) for t in graph.inputs),
         outputs=tuple(TensorInfo(t.name, t.dtype, t.shape) for t in graph.outputs),
         sizes=Sizes(code_nbytes, graph.params_nbytes, graph.arena_nbytes, graph.io_nbytes),

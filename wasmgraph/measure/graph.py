@@ -28,6 +28,7 @@ class Measurement:
 
     Attributes:
         graph: The file.
+        threads: How many each run used.
         latency: Of `Graph.run`, which includes checking and copying the tensors.
         cold_load: Loading with nothing cached, native code generation included.
         warm_load: Loading with the native code in the cache.
@@ -40,6 +41,7 @@ class Measurement:
     """
 
     graph: str
+    threads: int
     latency: Latency
     cold_load: float
     warm_load: float
@@ -64,6 +66,7 @@ class Measurement:
         """For `json.dumps`; the keys say the units."""
         return {
             "graph": self.graph,
+            "threads": self.threads,
             "latency_ms": self.latency.to_json(),
             "load_ms": {"cold": round(self.cold_load, 3), "warm": round(self.warm_load, 3)},
             "first_run_ms": round(self.first_run, 3),
@@ -81,6 +84,7 @@ def measure_graph(
     *,
     seconds: float,
     runs: int | None = None,
+    threads: int = 1,
     flops: int | None = None,
     reporter: Reporter = SILENT,
 ) -> Measurement:
@@ -91,6 +95,7 @@ def measure_graph(
         make_inputs: Gives the inputs for the loaded graph.
         seconds: How long to time runs, after a warm-up.
         runs: How many to time at most.
+        threads: How many each run uses.
         flops: Of one run, where that is known; then the engine's limit is measured too.
         reporter: Told about stages.
 
@@ -102,7 +107,7 @@ def measure_graph(
         cold = cold_load(path)
         before = process_memory()
         began = time.perf_counter()
-        graph = load(path)
+        graph = load(path, threads=threads)
         warm = 1e3 * (time.perf_counter() - began)
     with graph:
         inputs = make_inputs(graph)
@@ -116,6 +121,7 @@ def measure_graph(
         after = process_memory()
     return Measurement(
         graph=str(path),
+        threads=threads,
         latency=Latency.of(times),
         cold_load=cold,
         warm_load=warm,

@@ -160,9 +160,12 @@ class Engine(Protocol):
     def capabilities(self) -> Capabilities:
         """What it can do."""
 
-    def load(self, file: GraphFile, limits: Limits, *, cache: bool) -> Program:
+    def load(self, file: GraphFile, limits: Limits, *, cache: bool, threads: int = 1) -> Program:
         """Compile `file`, or take the code compiled before where `cache` allows it.
 
+        Args:
+            threads: How many work on each run.
+
         Raises:
-            LoadError: the engine refuses the module.
+            LoadError: the engine refuses the module, or the graph is for one thread only.
         """

@@ -184,6 +184,7 @@ def load(
     timeout: float | str | None = None,
     *,
     cache: bool = True,
+    threads: int = 1,
 ) -> Graph:
     """Load a graph to run it under Wasmtime, in this process, sandboxed.
 
@@ -192,20 +193,24 @@ def load(
         max_memory: Bytes of memory that each instance may have, or a text such as "512MiB".
         timeout: Wall time that each run may take, in seconds, or a text such as "10s".
         cache: Whether native code is kept for the next time, in the user's cache folder.
+        threads: How many work on each run; more than one takes a graph compiled with `threads`.
 
     Raises:
-        LoadError: there is no such file, or it is no graph, or one of another ABI.
+        LoadError: there is no such file, or it is no graph, or one of another ABI, or one that
+            was compiled for one thread.
         MemoryLimitExceeded: it needs more than `max_memory` to start with.
         RunTimeout: its start function takes longer than `timeout`.
-        ValueError: `max_memory` or `timeout` cannot be understood.
+        ValueError: `max_memory`, `timeout` or `threads` cannot be understood.
     """
     limits = Limits(
         None if max_memory is None else parse_size(max_memory),
         None if timeout is None else parse_duration(timeout),
     )
+    if threads < 1:
+        raise ValueError(f"threads should be 1 or more, not {threads}")
     with Source(Path(path)) as source:
         file = read_graph(source)
-        return Graph(file, WasmtimeEngine().load(file, limits, cache=cache))
+        return Graph(file, WasmtimeEngine().load(file, limits, cache=cache, threads=threads))
 
 
 def read_graph(source: Source) -> GraphFile:

@@ -6,6 +6,7 @@
 use std::ptr::null_mut;
 
 use crate::graph::{inputs, outputs, steps, Tensor};
+use crate::schedule::{self, STOPPED};
 use crate::{error, workspace};
 
 /// Runs the graph on what the inputs hold.
@@ -14,16 +15,14 @@ use crate::{error, workspace};
 /// An input was never declared, or a kernel failed.
 pub fn run() -> Result<(), String> {
     if let Some(input) = inputs().iter().find(|input| !input.is_declared()) {
+        #[cfg(feature = "threads")]
+        crate::pool::skip();
         return Err(["input '", input.name(), "' was not given"].concat());
     }
-    for step in steps() {
-        // One thread runs them, in order.
-        let code = unsafe { step.run() };
-        if code != 0 {
-            return Err(failure(step.nodes(), code));
-        }
-    }
-    Ok(())
+    unsafe { schedule::run() }.map_err(|failed| match failed.code {
+        STOPPED => "the run was stopped".to_string(),
+        code => failure(steps()[failed.step].nodes(), code),
+    })
 }
 
 /// What to tell of a kernel that returned `code`, not 0.

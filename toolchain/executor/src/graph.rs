@@ -134,6 +134,8 @@ struct Graph {
     inputs: Table<Tensor>,
     outputs: Table<Tensor>,
     steps: Table<Step>,
+    #[cfg_attr(not(feature = "threads"), allow(dead_code))]
+    stages: Table<usize>,
 }
 
 #[cfg(target_os = "wasi")]
@@ -164,6 +166,7 @@ mod empty {
         inputs: Table::EMPTY,
         outputs: Table::EMPTY,
         steps: Table::EMPTY,
+        stages: Table::EMPTY,
     };
 }
 
@@ -180,4 +183,11 @@ pub fn outputs() -> &'static [Tensor] {
 #[allow(unused_unsafe)]
 pub fn steps() -> &'static [Step] {
     unsafe { GRAPH.steps.get() }
+}
+
+/// The first step of every stage: the steps of one stage may run at the same time.
+#[cfg(feature = "threads")]
+#[allow(unused_unsafe)]
+pub fn stages() -> &'static [usize] {
+    unsafe { GRAPH.stages.get() }
 }

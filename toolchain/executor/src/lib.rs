@@ -5,6 +5,7 @@
 //! order:
 //!
 //! * `graph`: what a graph is made of, and the graph itself;
+//! * `schedule`: the order of the steps; `pool`: the same with several threads;
 //! * `abi`: the functions a host calls, version 1 of the ABI;
 //! * `command`: `_start`, that is `wasmtime run model.wasm < input.npy > output.npy`;
 //! * `npy`: the file format of tensors;
@@ -21,4 +22,7 @@ mod error;
 mod graph;
 mod npy;
 mod operators;
+#[cfg(feature = "threads")]
+mod pool;
+mod schedule;
 mod workspace;

@@ -1,0 +1,197 @@
+//! Several threads run one graph: each claims the next step of the stage under way.
+//!
+//! The host brings the threads. For each it makes an instance over the same memory and calls
+//! `wg_work` with the number of the run, while the first thread calls `wg_run`. Nobody counts who has
+//! come: a thread that is late finds less to do, and one that never comes is not missed. So one thread
+//! is enough, and it runs the steps in order.
+//!
+//! Only the first thread allocates (std was built for one thread): kernels that call the workspace
+//! are alone in their stage, and stages follow each other.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+
+use crate::graph::{stages, steps};
+use crate::schedule::{Failure, STOPPED};
+
+/// The stage under way in the upper half, the next of its steps to be claimed in the lower half.
+static CLAIM: AtomicU64 = AtomicU64::new(0);
+/// How many steps of that stage have ended.
+static DONE: AtomicU32 = AtomicU32::new(0);
+/// Threads asleep until `CLAIM` shows another stage.
+static SLEEPERS: AtomicU32 = AtomicU32::new(0);
+/// The first failed step in the upper half, its code in the lower one; 0 while there is none.
+static FAILED: AtomicU64 = AtomicU64::new(0);
+/// How many runs have begun.
+static RUNS: AtomicU32 = AtomicU32::new(0);
+/// Not 0 from `wg_stop` on: the instance is of no further use.
+static ENDED: AtomicU32 = AtomicU32::new(0);
+
+/// How often a thread looks for work before it sleeps. To wake a thread takes tens of microseconds,
+/// longer than most stages.
+const LOOKS: u32 = 20_000;
+
+extern "C" {
+    /// memory.atomic.wait32 for at most 10 ms, since a thread asleep sees no time limit. The link
+    /// stage brings it: Rust's own is unstable.
+    fn wasmgraph_wait(address: *const u32, expected: u32) -> i32;
+    /// memory.atomic.notify, everybody.
+    fn wasmgraph_notify(address: *const u32) -> i32;
+}
+
+/// The upper half of `CLAIM`, little-endian.
+fn stage_address() -> *const u32 {
+    (&CLAIM as *const AtomicU64).cast::<u32>().wrapping_add(1)
+}
+
+fn stage_of(claim: u64) -> usize {
+    (claim >> 32) as usize
+}
+
+/// The first step of a stage, and how many there are.
+fn extent(stage: usize) -> (usize, u32) {
+    let first = stages()[stage];
+    let end = stages().get(stage + 1).copied().unwrap_or(steps().len());
+    (first, (end - first) as u32)
+}
+
+/// The first thread's part in a run.
+///
+/// # Safety
+/// As `schedule::run`; no thread of an earlier run is still at work.
+pub unsafe fn run() -> Result<(), Failure> {
+    DONE.store(0, SeqCst);
+    FAILED.store(0, SeqCst);
+    CLAIM.store(0, SeqCst);
+    begin();
+    work();
+    match FAILED.load(SeqCst) {
+        0 => Ok(()),
+        failed => Err(Failure {
+            step: (failed >> 32) as usize,
+            code: failed as u32 as i32,
+        }),
+    }
+}
+
+/// A run that ends before its first step: the threads that wait for it leave.
+pub fn skip() {
+    CLAIM.store((stages().len() as u64) << 32, SeqCst);
+    begin();
+}
+
+/// Lets the threads that wait for this run begin.
+fn begin() {
+    RUNS.fetch_add(1, SeqCst);
+    unsafe { wasmgraph_notify((&RUNS as *const AtomicU32).cast()) };
+}
+
+/// Claims and runs steps until all stages have ended.
+unsafe fn work() {
+    let end = stages().len();
+    let mut claim = CLAIM.fetch_add(1, SeqCst);
+    loop {
+        let (stage, share) = (stage_of(claim), claim as u32);
+        if stage >= end {
+            return;
+        }
+        let (first, count) = extent(stage);
+        if share >= count {
+            wait_beyond(stage);
+            claim = CLAIM.fetch_add(1, SeqCst);
+            continue;
+        }
+        let step = first + share as usize;
+        let code = steps()[step].run();
+        if code != 0 {
+            fail(step, code);
+            return;
+        }
+        claim = match DONE.fetch_add(1, SeqCst) + 1 == count {
+            true => match advance(stage) {
+                Some(claim) => claim,
+                None => return,
+            },
+            false => CLAIM.fetch_add(1, SeqCst),
+        }
+    }
+}
+
+/// Ends a stage and claims the first step of the next one; None where the run was stopped.
+fn advance(stage: usize) -> Option<u64> {
+    DONE.store(0, SeqCst);
+    let next = ((stage + 1) as u64) << 32;
+    let mine = |claim: u64| stage_of(claim) == stage;
+    CLAIM
+        .fetch_update(SeqCst, SeqCst, |claim| mine(claim).then(|| next + 1))
+        .ok()?;
+    if has_work(next + 1) {
+        wake();
+    }
+    Some(next)
+}
+
+/// Whether there is something to do for a thread that comes now: a step, or to leave.
+fn has_work(claim: u64) -> bool {
+    stage_of(claim) >= stages().len() || (claim as u32) < extent(stage_of(claim)).1
+}
+
+/// Waits until a later stage has work; a stage of one step belongs to whoever ended the last one.
+fn wait_beyond(stage: usize) {
+    let mut seen = stage;
+    loop {
+        for _ in 0..LOOKS {
+            let claim = CLAIM.load(SeqCst);
+            seen = stage_of(claim);
+            if seen != stage && has_work(claim) {
+                return;
+            }
+        }
+        SLEEPERS.fetch_add(1, SeqCst);
+        unsafe { wasmgraph_wait(stage_address(), seen as u32) };
+        SLEEPERS.fetch_sub(1, SeqCst);
+    }
+}
+
+fn wake() {
+    if SLEEPERS.load(SeqCst) > 0 {
+        unsafe { wasmgraph_notify(stage_address()) };
+    }
+}
+
+/// Ends the run with an error; of several the first counts.
+fn fail(step: usize, code: i32) {
+    let failed = (step as u64) << 32 | u64::from(code as u32);
+    let _ = FAILED.compare_exchange(0, failed, SeqCst, SeqCst);
+    CLAIM.store((stages().len() as u64) << 32, SeqCst);
+    wake();
+}
+
+/// The entry of every thread but the first: joins run number `run`, the first being 1. The link
+/// stage's `wg_work` calls it once the thread has a stack of its own.
+#[no_mangle]
+pub extern "C" fn wasmgraph_work(run: u32) -> i32 {
+    let mut looks = 0;
+    while ENDED.load(SeqCst) == 0 {
+        let begun = RUNS.load(SeqCst);
+        if begun == run {
+            unsafe { work() };
+            return 0;
+        }
+        if begun > run {
+            return 0;
+        }
+        looks += 1;
+        if looks > LOOKS {
+            unsafe { wasmgraph_wait((&RUNS as *const AtomicU32).cast(), begun) };
+        }
+    }
+    0
+}
+
+/// Makes every thread leave as soon as it has ended its step: one of them ended early, by a trap.
+#[no_mangle]
+pub extern "C" fn wg_stop() {
+    ENDED.store(1, SeqCst);
+    fail(0, STOPPED);
+    begin();
+}
