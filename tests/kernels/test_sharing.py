@@ -19,7 +19,7 @@ from wasmgraph.kernels.normalisation import ChannelNorm, LayerNorm
 from wasmgraph.kernels.operands import RowOperand
 from wasmgraph.kernels.padding import PadConstant
 from wasmgraph.kernels.reduction import Reduction
-from wasmgraph.kernels.sharing import Share, balance, pieces
+from wasmgraph.kernels.sharing import Share, balance, on_two_threads, pieces
 from wasmgraph.kernels.softmax import Softmax
 from wasmgraph.kernels.thin import ThinContraction
 
@@ -35,9 +35,24 @@ def test_pieces_cover_an_axis_in_order(extent: int, count: int, step: int) -> No
     assert len(cut) <= count
     assert [first for first, _ in cut] == [sum(n for _, n in cut[:i]) for i in range(len(cut))]
     assert sum(length for _, length in cut) == extent
-    assert len({length for _, length in cut[:-1]}) <= 1
+    assert len({length for _, length in cut[:-1]}) <= 2
+    assert list(cut) == sorted(cut, key=lambda piece: -piece[1])
     assert all(first % step == 0 for first, _ in cut)
     assert 0 < balance(cut, count) <= 1
+
+
+@pytest.mark.parametrize(
+    ("extent", "lengths"),
+    [(24, [3] * 8), (28, [4, 4, 4, 4, 3, 3, 3, 3]), (31, [4] * 7 + [3]), (5, [1] * 5), (0, [])],
+)
+def test_pieces_suit_two_threads(extent, lengths):
+    assert [length for _, length in pieces(extent, 8)] == lengths
+
+
+def test_two_threads_take_the_next_piece_when_they_are_free():
+    assert on_two_threads([4, 4, 3, 3]) == 7
+    assert on_two_threads([2] * 7) == 8
+    assert on_two_threads([5, 1, 1, 1]) == 5
 
 
 @st.composite
@@ -140,7 +155,7 @@ def test_contraction_with_many_rows_is_cut_along_them_into_whole_tiles():
     shares = product(1001, 64).shares(4)
     assert parts(shares, lambda k: (k.row_count, k.columns)) == [(252, 64)] * 3 + [(245, 64)]
     image = Contraction((), ((20, 99), (5, 1)), 48, ((4, 1),), 48)
-    assert parts(image.shares(4), lambda k: k.rows[0][0]) == [6, 6, 6, 2]
+    assert parts(image.shares(4), lambda k: k.rows[0][0]) == [6, 6, 4, 4]
 
 
 @pytest.mark.parametrize("rows", [1, 49])

@@ -6,7 +6,7 @@ equal specifications as far as possible, because each distinct one costs code.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -16,8 +16,12 @@ LINE_FLOATS = 16
 """Float32 elements of a cache line. Contiguous rows are cut at multiples: two threads that write to
 one line take it from each other all the time."""
 
-EVEN = 0.85
+EVEN = 0.9
 """A cut is good enough from this balance on; below, other ways to cut are tried."""
+
+UNEVEN = 1.05
+"""Pieces of one length and a rest may take two threads so many times as long as they should; else
+pieces have two lengths, which as kernels are more code: 7 equal pieces are 4 and 3."""
 
 Piece = tuple[int, int]
 """(first, how many) along an axis."""
@@ -57,16 +61,40 @@ def whole(kernel: Shareable, parameters: int) -> tuple[Share, ...]:
 
 
 def pieces(extent: int, count: int, step: int = 1) -> tuple[Piece, ...]:
-    """Cut an axis into at most `count` pieces of equal length, a multiple of `step`, and a rest."""
+    """Cut an axis into at most `count` pieces of one or two lengths, multiples of `step`.
+
+    The longer ones come first; the last piece may be shorter than all others.
+    """
     units = -(-extent // step)
-    length = max(1, -(-units // max(1, count))) * step
-    return tuple((first, min(length, extent - first)) for first in range(0, extent, length))
+    if not units:
+        return ()
+    count = min(count, units)
+    long = -(-units // count)
+    whole, rest = divmod(units, long)
+    lengths = [long] * whole + [rest] * bool(rest)
+    if on_two_threads(lengths) > UNEVEN * units / 2:
+        short, longer = divmod(units, count)
+        lengths = [short + 1] * longer + [short] * (count - longer)
+    firsts = [step * sum(lengths[:i]) for i in range(len(lengths))]
+    return tuple(
+        (first, min(step * length, extent - first))
+        for first, length in zip(firsts, lengths, strict=True)
+    )
+
+
+def on_two_threads(times: Iterable[float]) -> float:
+    """How long two threads take, each of which takes the next piece when it is done with one."""
+    first = second = 0.0
+    for time in times:
+        first, second = sorted((first + time, second))
+    return second
 
 
 def balance(cut: Sequence[Piece], count: int) -> float:
-    """How even a cut is: 1 for `count` equal pieces, 1 / count for a single one."""
-    longest = max(length for _, length in cut)
-    return sum(length for _, length in cut) / (longest * count)
+    """How well a cut suits two threads and `count` of them: 1 for `count` equal pieces."""
+    lengths = [length for _, length in cut]
+    total = sum(lengths)
+    return (total / (2 * on_two_threads(lengths)) + total / (count * max(lengths))) / 2
 
 
 def choose(cuts: Sequence[Sequence[Piece]], count: int) -> int:

@@ -36,7 +36,7 @@ from wasmgraph.kernels.contraction import (
 )
 from wasmgraph.kernels.operands import PixelOperand, load_operand
 from wasmgraph.kernels.rows import advance
-from wasmgraph.kernels.sharing import Share, pieces
+from wasmgraph.kernels.sharing import Share, on_two_threads, pieces
 
 TILE = 4
 INPUT_TILE = 6
@@ -189,8 +189,8 @@ class Winograd:
     def shares(self, count: int) -> tuple[Share, ...]:
         """At most `count` kernels for images, rows of tiles or blocks of columns.
 
-        What is chosen is quick on two threads as well as on many, by `_cost`: columns transform the
-        inputs again for each share, rows the weights.
+        By `_cost` what is chosen is quick on two threads, and has small shares for more of them:
+        columns transform the inputs again for each share, rows the weights.
         """
         cuts = [self._shares_of_images(count)]
         for most in range(2, count + 1):
@@ -200,7 +200,7 @@ class Winograd:
 
         def time(cut: Sequence[tuple[Winograd, tuple[int, ...]]]) -> float:
             costs = [kernel._cost for kernel, _ in cut]
-            return sum(costs) / 2 + max(costs)
+            return 2 * on_two_threads(costs) + max(costs)
 
         best = min(cuts, key=time)
         scratch = -(-max(kernel.scratch_nbytes for kernel, _ in best) // _SHARE_ALIGNMENT)

@@ -14,6 +14,7 @@ from wasmgraph.kernels.copying import StridedCopy
 from wasmgraph.kernels.depthwise import Depthwise
 from wasmgraph.kernels.pooling import Pool
 from wasmgraph.kernels.sharing import Share, Shareable
+from wasmgraph.kernels.winograd import Winograd
 from wasmgraph.optimise.program import Call, Place, Program, Storage
 
 SHARES = ((300e-6, 8), (80e-6, 4), (20e-6, 2))
@@ -22,6 +23,9 @@ whole."""
 
 PRODUCT_FLOPS = 40e9
 """Multiplications and additions per second of matrix products and convolutions."""
+
+WINOGRAD_FLOPS = 80e9
+"""The same of Winograd's convolutions, which do fewer than are counted."""
 
 WINDOW_FLOPS = 30e9
 """The same of depthwise convolutions; of pooling, taps per second."""
@@ -50,8 +54,8 @@ def seconds(call: Call) -> float:
     kernel = call.kernel
     flops = getattr(kernel, "flops", 0)
     if flops:
-        rate = WINDOW_FLOPS if isinstance(kernel, Depthwise) else PRODUCT_FLOPS
-        time = flops / rate
+        rates = {Depthwise: WINDOW_FLOPS, Winograd: WINOGRAD_FLOPS}
+        time = flops / rates.get(type(kernel), PRODUCT_FLOPS)
     elif isinstance(kernel, StridedCopy):
         # A place reaches over all that lies between its elements, too.
         time = 2 * kernel.item_nbytes * prod(kernel.shape) / BYTES
