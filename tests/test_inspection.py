@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from wasmgraph.bundle import (
@@ -54,6 +55,16 @@ def test_a_step_that_writes_two_buffers_counts_both() -> None:
     split = Step(0, (graph.inputs[0].buffer, a, b), ("split",), writes=2, stage=0)
     plan = memory_plan(Graph(**{**vars(graph), "steps": (split,)}))
     assert (plan.intermediates, plan.intermediate_nbytes) == (2, 384)
+
+
+def test_what_the_steps_of_a_stage_write_together_counts_once() -> None:
+    graph = three_step_graph()
+    (x, a), b = graph.steps[0].buffers, graph.steps[1].buffers[1]
+    rest = Buffer("arena", a.offset + 16, a.nbytes - 16)
+    steps = [Step(0, (x, part), ("relu1",), stage=0) for part in (rest, a)]
+    steps += [Step(0, (a, b), ("relu2",), stage=1)]
+    plan = memory_plan(replace(graph, steps=tuple(steps)))
+    assert (plan.intermediates, plan.intermediate_nbytes) == (2, a.nbytes + b.nbytes)
 
 
 def test_calls_are_counted_per_kernel(tmp_path: Path) -> None:

@@ -256,18 +256,34 @@ def _kernels(
 def memory_plan(graph: Graph) -> MemoryPlan:
     """The three regions, and what sharing the arena saves.
 
-    Every arena buffer that a step writes counts as one intermediate tensor.
+    Every arena buffer that a step writes counts as one intermediate tensor; what several steps of a
+    stage write together counts once.
     """
-    written = [
-        buffer for step in graph.steps for buffer in _writes(step) if buffer.region == "arena"
-    ]
+    stages: dict[int, list[Buffer]] = {}
+    for step in graph.steps:
+        stages.setdefault(step.stage, []).extend(_writes(step))
+    written = [extent for buffers in stages.values() for extent in _joined(buffers)]
     return MemoryPlan(
         weights=graph.params_nbytes,
         io=graph.io_nbytes,
         arena=graph.arena_nbytes,
         intermediates=len(written),
-        intermediate_nbytes=sum(buffer.nbytes for buffer in written),
+        intermediate_nbytes=sum(end - begin for begin, end in written),
     )
+
+
+def _joined(buffers: Sequence[Buffer]) -> list[tuple[int, int]]:
+    """Where buffers in the arena begin and end; those that overlap are one."""
+    joined: list[tuple[int, int]] = []
+    for buffer in sorted(buffers, key=lambda buffer: buffer.offset):
+        begin, end = buffer.offset, buffer.offset + buffer.nbytes
+        if buffer.region != "arena":
+            continue
+        if joined and begin < joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
+        else:
+            joined.append((begin, end))
+    return joined
 
 
 def _writes(step: Step) -> tuple[Buffer, ...]:
