@@ -130,9 +130,8 @@ class _Builder:
         own = find_converter(node)
         try:
             with _quiet():
-                if own is not None:
-                    result = own(self.bb, inputs, attributes(node))
-                else:
+                result = own(self.bb, inputs, attributes(node)) if own is not None else None
+                if result is None:
                     result = self._convert_with_tvm(node, inputs)
                 fields = _unpack(self.bb, result)
                 named = [name for name in node.output if name]

@@ -29,6 +29,8 @@ macro_rules! export {
     };
 }
 
+#[path = "operators_axes.rs"]
+mod axes;
 #[path = "operators_number.rs"]
 mod number;
 #[path = "operators_scatter.rs"]

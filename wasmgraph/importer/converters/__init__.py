@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from wasmgraph.importer.converters.table import CONVERTERS, Converter
+from wasmgraph.importer.converters.table import CONVERTERS, FOR_MORE_OUTPUTS, Converter
 
 if TYPE_CHECKING:
     import onnx
@@ -47,7 +47,10 @@ REJECTED = {
 
 def find_converter(node: onnx.NodeProto) -> Converter | None:
     """Our own converter for the node, or None where TVM's is to be used."""
-    return CONVERTERS.get((node.domain, node.op_type))
+    operator = (node.domain, node.op_type)
+    if any(node.output[1:]) and operator in FOR_MORE_OUTPUTS:
+        return FOR_MORE_OUTPUTS[operator]
+    return CONVERTERS.get(operator)
 
 
 # TVM reads these attributes, if at all, as if they had another value.

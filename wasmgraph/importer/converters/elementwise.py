@@ -7,21 +7,24 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
+from onnx import helper
 from tvm import relax
 
 from wasmgraph.importer.converters.static import (
     constant,
+    constant_value,
     dtype_of,
     operand,
     required_constant,
     shape_of,
 )
+from wasmgraph.importer.opaque import opaque_call
 
 
 def clip(bb: Any, inputs: Sequence[Any], _attrs: Mapping[str, Any]) -> Any:
-    """Clip with constant bounds; TVM tests each bound for NaN at run time.
+    """Clip; TVM tests each bound for NaN at run time.
 
-    A bound that is NaN or left out does not bind, as in onnxruntime.
+    A constant bound that is NaN or left out does not bind, as in onnxruntime.
     """
     x = inputs[0]
     dtype = dtype_of(x)
@@ -29,10 +32,12 @@ def clip(bb: Any, inputs: Sequence[Any], _attrs: Mapping[str, Any]) -> Any:
         limit = operand(inputs, index)
         if limit is None:
             continue
-        value = required_constant(limit, "the bound of Clip").reshape(())
-        if value.dtype.kind == "f" and (np.isnan(value) or np.isinf(value)):
-            continue
-        x = bb.normalize(bound(x, constant(value, dtype)))
+        value = constant_value(limit)
+        if value is not None:
+            if value.dtype.kind == "f" and not np.isfinite(value.reshape(())):
+                continue
+            limit = constant(value.reshape(()), dtype)
+        x = bb.normalize(bound(x, limit))
     return x
 
 
@@ -106,3 +111,9 @@ def dropout(bb: Any, inputs: Sequence[Any], _attrs: Mapping[str, Any]) -> Any:
         raise NotImplementedError("training mode is not supported")
     kept = bb.normalize(relax.op.ones(shape_of(inputs[0]), "bool"))
     return relax.Tuple([inputs[0], kept])
+
+
+def bit_cast(_bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    """BitCast: the same bytes under another dtype of the same size."""
+    dtype = helper.tensor_dtype_to_np_dtype(attrs["to"])
+    return opaque_call("bit_cast", {}, inputs, [(dtype.name, shape_of(inputs[0]))])

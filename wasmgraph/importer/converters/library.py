@@ -6,6 +6,8 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from wasmgraph.importer.opaque import opaque_call
 
 
@@ -50,7 +52,6 @@ LIBRARY_DTYPES = {
     "uint16": "u16",
     "uint32": "u32",
     "uint64": "u64",
-    "bool": "bool",
 }
 """Rust's names of the dtypes, as they end the names of operators."""
 
@@ -64,3 +65,8 @@ def suffix(dtype: str) -> str:
     if dtype not in LIBRARY_DTYPES:
         raise NotImplementedError(f"elements of {dtype} are not supported")
     return LIBRARY_DTYPES[dtype]
+
+
+def suffix_of_moved(dtype: str) -> str:
+    """The same for operators that only move elements: they are compiled once per size."""
+    return f"u{8 * np.dtype(dtype).itemsize}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
-from wasmgraph.importer.converters.library import counted, library_call, suffix
+from wasmgraph.importer.converters.library import counted, library_call, suffix, suffix_of_moved
 from wasmgraph.importer.converters.static import as_dtype, dtype_of, shape_of
 
 _REDUCTIONS = ("none", "add", "mul", "max", "min")
@@ -43,6 +43,6 @@ def _reduction(attrs: Mapping[str, Any]) -> int:
 def _call(name: str, bb: Any, data: Any, indices: Any, updates: Any, words: list[int]) -> Any:
     dtype = dtype_of(data)
     # Nothing but moving is defined for bool.
-    kind = "u8" if dtype == "bool" else suffix(dtype)
+    kind = suffix_of_moved(dtype) if dtype == "bool" else suffix(dtype)
     operands = [data, as_dtype(bb, indices, "int64"), updates]
     return library_call(f"{name}_{kind}", operands, [(dtype, shape_of(data))], words)

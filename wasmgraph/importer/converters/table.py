@@ -1,7 +1,8 @@
 """Our own converters, by domain and operator.
 
 Each takes the block builder, the inputs (None where left out) and the attributes, and returns
-one expression, or a tuple of them where the operator has several outputs.
+one expression, or a tuple of them where the operator has several outputs, or None where TVM's
+converter is to be asked after all.
 """
 
 from __future__ import annotations
@@ -9,22 +10,44 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from wasmgraph.importer.converters import elementwise, indexing, normalisation, scatter
+from wasmgraph.importer.converters import (
+    axes,
+    elementwise,
+    generators,
+    indexing,
+    normalisation,
+    reductions,
+    scatter,
+)
 
 Converter = Callable[[Any, Sequence[Any], Mapping[str, Any]], Any]
 
 CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "BatchNormalization"): normalisation.batch_norm,
+    ("", "BitCast"): elementwise.bit_cast,
     ("", "Clip"): elementwise.clip,
+    ("", "CumProd"): axes.cumulative_product,
+    ("", "CumSum"): axes.cumulative_sum,
     ("", "Dropout"): elementwise.dropout,
+    ("", "EyeLike"): generators.eye_like,
     ("", "Gather"): indexing.gather,
     ("", "IsInf"): elementwise.is_inf,
+    ("", "LpNormalization"): normalisation.lp_normalization,
     ("", "Max"): elementwise.maximum,
     ("", "Mean"): elementwise.mean,
     ("", "Min"): elementwise.minimum,
+    ("", "OneHot"): axes.one_hot,
     ("", "Pow"): elementwise.power,
+    **{("", op): reductions.reduction(op) for op in reductions.REDUCTIONS},
+    ("", "ReverseSequence"): axes.reverse_sequence,
     ("", "ScatterElements"): scatter.scatter_elements,
     ("", "ScatterND"): scatter.scatter_nd,
     ("", "Slice"): indexing.slice_,
     ("", "Sum"): elementwise.total,
+    ("", "TopK"): axes.top_k,
 }
+
+FOR_MORE_OUTPUTS: dict[tuple[str, str], Converter] = {
+    ("", "LayerNormalization"): normalisation.layer_norm_with_statistics,
+}
+"""Of operators whose further outputs TVM lacks; it converts nodes that ask for the first one."""

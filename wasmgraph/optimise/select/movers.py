@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from wasmgraph.kernels.padding import PadConstant
 from wasmgraph.optimise.opgraph import Op
 from wasmgraph.optimise.select.builder import Builder
@@ -120,3 +122,9 @@ def pad(builder: Builder, op: Op) -> bool:
     builder.emit(kernel, [view], [out], op.nodes, "pad")
     builder.set(op.outputs[0], out)
     return True
+
+
+def bit_cast(builder: Builder, op: Op) -> None:
+    """The opaque call of this name: a view with another dtype of the same size."""
+    view = builder.view(op.inputs[0])
+    builder.set(op.outputs[0], replace(view, dtype=builder.graph.tensors[op.outputs[0]].dtype))

@@ -46,7 +46,9 @@ _SELECTORS: dict[str, Callable[[Builder, Op], bool]] = {
 }
 
 # Of opaque calls by the operator's name; what is not here is in the operator library.
-_OPAQUE: dict[str, Callable[[Builder, Op], None]] = {}
+_OPAQUE: dict[str, Callable[[Builder, Op], None]] = {
+    "bit_cast": movers.bit_cast,
+}
 
 # Each returns False where there is no kernel for this form of it.
 _ANCHORED: dict[str, Callable[[Builder, Group], bool]] = {
