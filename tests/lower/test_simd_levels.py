@@ -261,7 +261,7 @@ def test_an_engine_without_relaxed_simd_is_a_load_error(compiled, monkeypatch):
 def test_lowering_gives_every_level_its_own_instructions():
     program = program_of(0)
     calls = tuple(call for call in program.calls if not isinstance(call.kernel, TirKernel))
-    ours = replace(program, calls=calls)
+    ours = replace(program, stages=tuple((call,) for call in calls))
     none, simd128, relaxed = (
         {f.name: f.instructions for f in lower(ours, level).functions}
         for level in ("none", "simd128", "relaxed")
