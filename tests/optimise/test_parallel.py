@@ -12,6 +12,7 @@ from wasmgraph.kernels.contraction import Contraction
 from wasmgraph.kernels.copying import StridedCopy
 from wasmgraph.kernels.elementwise import Elementwise
 from wasmgraph.kernels.sharing import Share
+from wasmgraph.kernels.softmax import Softmax
 from wasmgraph.optimise.memory import plan_memory
 from wasmgraph.optimise.parallel import seconds, share_out
 from wasmgraph.optimise.program import Call, Kernel, Place, Port, Program, Storage, TirKernel
@@ -71,6 +72,11 @@ def test_costly_operators_take_longer() -> None:
     )
     assert seconds(plain.calls[0]) == pytest.approx(6.4e-6)
     assert seconds(costly.calls[0]) == pytest.approx(6.4e-6 + 16e-6)
+
+
+def test_a_softmax_takes_the_time_of_its_exponentials() -> None:
+    (call,) = program(Softmax(((10, 100, 100),), (100, 1, 1), 1), sizes=(4000, 4000)).calls
+    assert seconds(call) == pytest.approx(0.4e-6 + 1e-6)
 
 
 def test_a_copy_takes_the_time_of_its_elements_not_of_its_reach() -> None:

@@ -14,6 +14,7 @@ from wasmgraph.kernels.copying import StridedCopy
 from wasmgraph.kernels.depthwise import Depthwise
 from wasmgraph.kernels.pooling import Pool
 from wasmgraph.kernels.sharing import Share, Shareable
+from wasmgraph.kernels.softmax import Softmax
 from wasmgraph.kernels.winograd import Winograd
 from wasmgraph.optimise.program import Call, Place, Program, Storage
 
@@ -34,7 +35,7 @@ BYTES = 20e9
 """Bytes per second, read and written, of kernels that mostly move them."""
 
 COSTLY_SECONDS = 1e-9
-"""Time for one element of an operator such as a sigmoid (`Chain.is_costly`)."""
+"""Time for one element of an operator such as a sigmoid (`Chain.is_costly`) or of a softmax."""
 
 
 def share_out(program: Program) -> Program:
@@ -64,7 +65,7 @@ def seconds(call: Call) -> float:
     if isinstance(kernel, Pool):
         taps = kernel.batch * kernel.out_h * kernel.out_w * kernel.channels
         time = max(time, taps * kernel.kernel_h * kernel.kernel_w / WINDOW_FLOPS)
-    if getattr(kernel, "chain", IDENTITY).is_costly:
+    if getattr(kernel, "chain", IDENTITY).is_costly or isinstance(kernel, Softmax):
         time += call.writes[0].nbytes / 4 * COSTLY_SECONDS
     return time
 
