@@ -25,12 +25,12 @@ _NO_LOCALS = unsigned(0)
 def threads_object() -> bytes:
     """The object file with `wg_work`, `wasmgraph_wait` and `wasmgraph_notify`.
 
-    * `wg_work(stack, run)` takes `stack` as the end of the thread's stack and joins a run;
+    * `wg_work(stack, thread, run)` takes `stack` as the end of the thread's stack and joins a run;
     * `wasmgraph_wait(address, expected)` sleeps while the word at `address` is `expected`;
     * `wasmgraph_notify(address)` wakes whoever sleeps there.
     """
     return write_linked_object(
-        [_wait(), _notify(), _work()], called={"wasmgraph_work": 1}, global_name=_STACK_POINTER
+        [_wait(), _notify(), _work()], called={"wasmgraph_work": 2}, global_name=_STACK_POINTER
     )
 
 
@@ -54,6 +54,6 @@ def _notify() -> Code:
 def _work() -> Code:
     body = _NO_LOCALS + _get(0) + bytes([op.GLOBAL_SET])
     stack = Relocation(Fill.GLOBAL_LEB, len(body), _STACK_POINTER)
-    body += PLACEHOLDER + _get(1) + bytes([op.CALL])
+    body += PLACEHOLDER + _get(1) + _get(2) + bytes([op.CALL])
     call = Relocation(Fill.CALL, len(body), "wasmgraph_work")
-    return Code("wg_work", 2, body + PLACEHOLDER + bytes([op.END]), (stack, call))
+    return Code("wg_work", 3, body + PLACEHOLDER + bytes([op.END]), (stack, call))

@@ -16,15 +16,17 @@ Job = Callable[[], None]
 
 
 class Crew:
-    """A few threads, each of which does one job at a time.
+    """A few threads, each of which does one job at a time. They end when it is closed or dropped.
 
     Args:
         size: How many.
+        leaving: Gets the threads that were told to end; see `wait_for`.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, leaving: list[threading.Thread]) -> None:
         self._members = [_Member() for _ in range(size)]
-        self._finalizer = weakref.finalize(self, _dismiss, self._members)
+        self._leaving = leaving
+        self._finalizer = weakref.finalize(self, _dismiss, self._members, leaving)
 
     def start(self, jobs: Sequence[Job]) -> list[Future[None]]:
         """Give every thread its job; the futures tell how they end."""
@@ -33,8 +35,16 @@ class Crew:
     def close(self) -> None:
         """End the threads and wait for them; calling it again does nothing."""
         self._finalizer()
-        for member in self._members:
-            member.join()
+        wait_for(self._leaving)
+
+
+def wait_for(leaving: list[threading.Thread]) -> None:
+    """Wait until threads that were told to end have done so."""
+    for thread in list(leaving):
+        if thread is not threading.current_thread():
+            thread.join()
+            if thread in leaving:
+                leaving.remove(thread)
 
 
 def settle(futures: Sequence[Future[None]]) -> BaseException | None:
@@ -60,18 +70,15 @@ class _Member:
         self._queue.put((job, future))
         return future
 
-    def dismiss(self) -> None:
-        if self._thread is not None:
+    def dismiss(self, leaving: list[threading.Thread]) -> None:
+        if self._thread is not None and self._thread.is_alive():
+            leaving.append(self._thread)
             self._queue.put(None)
 
-    def join(self) -> None:
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
 
-
-def _dismiss(members: Sequence[_Member]) -> None:
+def _dismiss(members: Sequence[_Member], leaving: list[threading.Thread]) -> None:
     for member in members:
-        member.dismiss()
+        member.dismiss(leaving)
 
 
 def _work(jobs: queue.SimpleQueue[tuple[Job, Future[None]] | None]) -> None:

@@ -20,6 +20,7 @@ import wasmtime
 from wasmgraph.errors import LoadError
 from wasmgraph.runtime import cache as native_cache
 from wasmgraph.runtime.base import Capabilities, GraphFile, Limits
+from wasmgraph.runtime.crew import wait_for
 from wasmgraph.runtime.sandbox import Console, define_wasi
 from wasmgraph.runtime.wasmtime_instance import INITIALIZE, WasmtimeInstance, first_line
 from wasmgraph.runtime.wasmtime_memory import SharedMemory, check_start, make_shared
@@ -41,7 +42,7 @@ _SIGNATURES = {
     "wg_error_len": "(result i32)",
 }
 _OPTIONAL_SIGNATURES = {INITIALIZE: "", "wg_step": "(param i32 i32) (result i32)"}
-_THREAD_SIGNATURES = {"wg_work": "(param i32 i32) (result i32)", "wg_stop": ""}
+_THREAD_SIGNATURES = {"wg_work": "(param i32 i32 i32) (result i32)", "wg_stop": ""}
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,7 @@ class WasmtimeProgram:
         self.file = file
         self.threads = threads
         self.console = Console()
+        self.leaving: list[threading.Thread] = []
         self.watchdog: Watchdog | None = None
         self.limits = limits
         self._engine = engine
@@ -160,7 +162,9 @@ class WasmtimeProgram:
         return WasmtimeInstance(self)
 
     def close(self) -> None:
-        """End the watchdog; the code goes with the last reference to it."""
+        """End the watchdog and the helpers of instances that are gone; the code goes with the last
+        reference to it."""
+        wait_for(self.leaving)
         if self.watchdog is not None:
             self.watchdog.close()
 

@@ -55,7 +55,7 @@ class WasmtimeInstance:
         self._store = program.new_store()
         self._memory: GuestMemory
         self._helpers: list[_Helper] = []
-        self._crew = Crew(program.threads - 1)
+        self._crew = Crew(program.threads - 1, program.leaving)
         self._runs = 0
         shared = program.new_memory()
         with self._guest(LoadError):
@@ -73,18 +73,18 @@ class WasmtimeInstance:
                 self._functions[INITIALIZE](self._store)
             abi = self._call("wg_abi")
             if shared is not None:
-                self._helpers = [self._new_helper(shared) for _ in range(program.threads - 1)]
+                self._helpers = [self._new_helper(shared, i) for i in range(1, program.threads)]
         if abi != ABI_VERSION:
             raise LoadError(
                 f"{program.file.path} has ABI {abi}, this wasmgraph runs ABI {ABI_VERSION}",
                 hint="compile the model again with this version",
             )
 
-    def _new_helper(self, shared: SharedMemory) -> _Helper:
+    def _new_helper(self, shared: SharedMemory, thread: int) -> _Helper:
         stack = self._call("wg_alloc", HELPER_STACK_NBYTES)
         if stack == 0:
             self._report("the graph has no memory left for a thread's stack")
-        return _Helper(self._program, shared, stack + HELPER_STACK_NBYTES)
+        return _Helper(self._program, shared, stack + HELPER_STACK_NBYTES, thread)
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """Run once; see the interface."""
@@ -234,10 +234,14 @@ class _Helper:
 
     Args:
         stack: The end of its own stack in that memory; a stack grows down.
+        thread: Its number, from 1 on.
     """
 
-    def __init__(self, program: WasmtimeProgram, shared: SharedMemory, stack: int) -> None:
+    def __init__(
+        self, program: WasmtimeProgram, shared: SharedMemory, stack: int, thread: int
+    ) -> None:
         self._program = program
+        self._thread = thread
         self._stack = stack
         self._store = program.new_store()
         program.begin_time_limit(self._store)
@@ -252,7 +256,7 @@ class _Helper:
         """
         self._program.begin_time_limit(self._store)
         try:
-            self._functions["wg_work"](self._store, self._stack, run)
+            self._functions["wg_work"](self._store, self._stack, self._thread, run)
         except BaseException:
             _stop(self._store, self._functions)
             raise

@@ -13,7 +13,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use crate::graph::{stages, steps};
 use crate::schedule::{Failure, STOPPED};
 
-/// The stage under way in the upper half, the next of its steps to be claimed in the lower half.
+/// The stage under way in the upper half; in the lower one how many of its steps were claimed from the
+/// front, then, in the lowest 16 bits, from the back.
+///
+/// Threads that claim from different ends get, stage after stage, neighbouring parts of the tensors,
+/// which they find in their own caches.
 static CLAIM: AtomicU64 = AtomicU64::new(0);
 /// How many steps of that stage have ended.
 static DONE: AtomicU32 = AtomicU32::new(0);
@@ -28,7 +32,7 @@ static ENDED: AtomicU32 = AtomicU32::new(0);
 
 /// How often a thread looks for work before it sleeps. To wake a thread takes tens of microseconds,
 /// longer than most stages.
-const LOOKS: u32 = 20_000;
+const LOOKS: u32 = 100_000;
 
 extern "C" {
     /// memory.atomic.wait32 for at most 10 ms, since a thread asleep sees no time limit. The link
@@ -47,6 +51,43 @@ fn stage_of(claim: u64) -> usize {
     (claim >> 32) as usize
 }
 
+/// How many steps of its stage are claimed.
+fn claimed(claim: u64) -> u32 {
+    (claim as u32 >> 16) + (claim as u32 & 0xffff)
+}
+
+/// From which end of a stage a thread claims steps.
+#[derive(Clone, Copy)]
+struct End {
+    /// What a claim adds to `CLAIM`.
+    one: u64,
+    is_front: bool,
+}
+
+impl End {
+    fn of(thread: u32) -> End {
+        match thread % 2 {
+            0 => End {
+                one: 1 << 16,
+                is_front: true,
+            },
+            _ => End {
+                one: 1,
+                is_front: false,
+            },
+        }
+    }
+
+    /// The step that a claim gives, of `count`; there is none where all are claimed.
+    fn step(self, claim: u64, count: u32) -> Option<usize> {
+        let step = match self.is_front {
+            true => claim as u32 >> 16,
+            false => (count - 1).wrapping_sub(claim as u32 & 0xffff),
+        };
+        (claimed(claim) < count).then_some(step as usize)
+    }
+}
+
 /// The first step of a stage, and how many there are.
 fn extent(stage: usize) -> (usize, u32) {
     let first = stages()[stage];
@@ -63,7 +104,7 @@ pub unsafe fn run() -> Result<(), Failure> {
     FAILED.store(0, SeqCst);
     CLAIM.store(0, SeqCst);
     begin();
-    work();
+    work(0);
     match FAILED.load(SeqCst) {
         0 => Ok(()),
         failed => Err(Failure {
@@ -86,45 +127,48 @@ fn begin() {
 }
 
 /// Claims and runs steps until all stages have ended.
-unsafe fn work() {
+unsafe fn work(thread: u32) {
+    let side = End::of(thread);
     let end = stages().len();
-    let mut claim = CLAIM.fetch_add(1, SeqCst);
+    let mut claim = CLAIM.fetch_add(side.one, SeqCst);
     loop {
-        let (stage, share) = (stage_of(claim), claim as u32);
+        let stage = stage_of(claim);
         if stage >= end {
             return;
         }
         let (first, count) = extent(stage);
-        if share >= count {
-            wait_beyond(stage);
-            claim = CLAIM.fetch_add(1, SeqCst);
-            continue;
-        }
-        let step = first + share as usize;
+        let step = match side.step(claim, count) {
+            Some(share) => first + share,
+            None => {
+                wait_beyond(stage);
+                claim = CLAIM.fetch_add(side.one, SeqCst);
+                continue;
+            }
+        };
         let code = steps()[step].run();
         if code != 0 {
             fail(step, code);
             return;
         }
         claim = match DONE.fetch_add(1, SeqCst) + 1 == count {
-            true => match advance(stage) {
+            true => match advance(stage, side) {
                 Some(claim) => claim,
                 None => return,
             },
-            false => CLAIM.fetch_add(1, SeqCst),
+            false => CLAIM.fetch_add(side.one, SeqCst),
         }
     }
 }
 
-/// Ends a stage and claims the first step of the next one; None where the run was stopped.
-fn advance(stage: usize) -> Option<u64> {
+/// Ends a stage and claims a step of the next one; None where the run was stopped.
+fn advance(stage: usize, side: End) -> Option<u64> {
     DONE.store(0, SeqCst);
     let next = ((stage + 1) as u64) << 32;
     let mine = |claim: u64| stage_of(claim) == stage;
     CLAIM
-        .fetch_update(SeqCst, SeqCst, |claim| mine(claim).then(|| next + 1))
+        .fetch_update(SeqCst, SeqCst, |claim| mine(claim).then(|| next + side.one))
         .ok()?;
-    if has_work(next + 1) {
+    if has_work(next + side.one) {
         wake();
     }
     Some(next)
@@ -132,7 +176,7 @@ fn advance(stage: usize) -> Option<u64> {
 
 /// Whether there is something to do for a thread that comes now: a step, or to leave.
 fn has_work(claim: u64) -> bool {
-    stage_of(claim) >= stages().len() || (claim as u32) < extent(stage_of(claim)).1
+    stage_of(claim) >= stages().len() || claimed(claim) < extent(stage_of(claim)).1
 }
 
 /// Waits until a later stage has work; a stage of one step belongs to whoever ended the last one.
@@ -166,15 +210,15 @@ fn fail(step: usize, code: i32) {
     wake();
 }
 
-/// The entry of every thread but the first: joins run number `run`, the first being 1. The link
-/// stage's `wg_work` calls it once the thread has a stack of its own.
+/// The entry of every thread but the first: thread number `thread` (from 1 on) joins run number `run`
+/// (from 1 on). The link stage's `wg_work` calls it once the thread has a stack of its own.
 #[no_mangle]
-pub extern "C" fn wasmgraph_work(run: u32) -> i32 {
+pub extern "C" fn wasmgraph_work(thread: u32, run: u32) -> i32 {
     let mut looks = 0;
     while ENDED.load(SeqCst) == 0 {
         let begun = RUNS.load(SeqCst);
         if begun == run {
-            unsafe { work() };
+            unsafe { work(thread) };
             return 0;
         }
         if begun > run {
