@@ -33,6 +33,8 @@ macro_rules! export {
 mod axes;
 #[path = "operators_number.rs"]
 mod number;
+#[path = "operators_resample.rs"]
+mod resample;
 #[path = "operators_scatter.rs"]
 mod scatter;
 #[path = "operators_words.rs"]

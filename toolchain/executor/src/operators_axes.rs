@@ -139,12 +139,12 @@ unsafe fn one_hot<T: Copy>(
 export!(
     "cumulative_sum",
     cumulative_sum(x: *const T, out: *mut T),
-    f32 f64 i8 i16 i32 i64 u8 u16 u32 u64
+    f32 f64 i32 i64 u32 u64
 );
 export!(
     "cumulative_product",
     cumulative_product(x: *const T, out: *mut T),
-    f32 f64 i8 i16 i32 i64 u8 u16 u32 u64
+    f32 f64 i32 i64 u32 u64
 );
 export!(
     "reverse_sequence",

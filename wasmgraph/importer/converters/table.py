@@ -17,6 +17,7 @@ from wasmgraph.importer.converters import (
     indexing,
     normalisation,
     reductions,
+    resize,
     scatter,
 )
 
@@ -39,6 +40,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "OneHot"): axes.one_hot,
     ("", "Pow"): elementwise.power,
     **{("", op): reductions.reduction(op) for op in reductions.REDUCTIONS},
+    ("", "Resize"): resize.resize,
     ("", "ReverseSequence"): axes.reverse_sequence,
     ("", "ScatterElements"): scatter.scatter_elements,
     ("", "ScatterND"): scatter.scatter_nd,
