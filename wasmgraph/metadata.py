@@ -94,11 +94,13 @@ class StepInfo:
         kernel: Its index.
         nodes: Names of the ONNX nodes it computes.
         flops: Multiplications and additions of the direct algorithm; 0 where it is not a product.
+        shares: In how many kernel calls, which may run at the same time.
     """
 
     kernel: int
     nodes: tuple[str, ...]
     flops: int = 0
+    shares: int = 1
 
 
 @dataclass(frozen=True)
@@ -231,7 +233,8 @@ def _step(record: Record) -> StepInfo:
     if not isinstance(nodes, list) or not all(isinstance(node, str) for node in nodes):
         _fail("nodes", "a list of strings", nodes)
     flops = _count(record, "flops") if "flops" in record else 0
-    return StepInfo(_count(record, "kernel"), tuple(nodes), flops)
+    shares = _count(record, "shares") if "shares" in record else 1
+    return StepInfo(_count(record, "kernel"), tuple(nodes), flops, shares)
 
 
 def _tensors(record: Record, key: str) -> tuple[TensorInfo, ...]:

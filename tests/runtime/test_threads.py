@@ -236,3 +236,15 @@ def test_a_graph_for_one_thread_refuses_more(tmp_path: Path) -> None:
 def test_no_threads_at_all_is_a_value_error(linked: Callable[[str], Path]) -> None:
     with pytest.raises(ValueError, match="threads"):
         load(linked("double"), threads=0)
+
+
+def test_a_step_in_several_shares_is_described_and_timed_as_one(
+    linked: Callable[[str], Path],
+) -> None:
+    with load(linked("double"), threads=2) as graph:
+        assert [step.shares for step in graph.metadata.steps] == [SHARES] * STAGES
+        assert [step.nodes for step in graph.metadata.steps] == [
+            (f"node{stage}",) for stage in range(STAGES)
+        ]
+        run(graph)
+        assert len(graph.time_steps(0.05)) == STAGES

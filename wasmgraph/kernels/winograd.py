@@ -8,9 +8,9 @@ about 1e-5 of the largest output (tests/kernels/test_winograd.py).
 Weights are transformed when the kernel runs, one block of columns at a time, so that the file does
 not grow fourfold; with 20 tiles that takes a tenth of the time.
 
-The 36 transformed tiles lie a cache line further apart than they need: at powers of two they compete
-for few sets of the first-level cache. resnet50 as a whole was 5 % slower so, super_resolution 15 %
-(one Zen 4 core, Wasmtime 50, 2026-11-20).
+The 36 transformed tiles lie a cache line further apart than they need: at powers of two they
+compete for few sets of the first-level cache. resnet50 as a whole was 5 % slower so,
+super_resolution 15 % (one Zen 4 core, Wasmtime 50, 2026-11-20).
 """
 
 from __future__ import annotations

@@ -76,6 +76,7 @@ class _Tables:
     def __init__(self) -> None:
         self._bytes = bytearray(4 * self.ROOT_WORDS)
         self._relocations: list[Relocation] = []
+        self._texts: dict[str, int] = {}
 
     def data(self) -> Data:
         return Data(DESCRIPTION, bytes(self._bytes), _ALIGNMENT, tuple(self._relocations))
@@ -128,7 +129,11 @@ class _Tables:
 
     def _text(self, text: str) -> list[int | Relocation]:
         encoded = text.encode()
-        return self._append(encoded, encoded)
+        # The shares of one kernel call have the same nodes.
+        if text not in self._texts:
+            self._texts[text] = self._aligned()
+            self._bytes += encoded
+        return [_within(self._texts[text]), len(encoded)]
 
     def _append(self, contents: bytes, counted: Sequence[object]) -> list[int | Relocation]:
         start = self._aligned()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from wasmgraph.atomic import replaced_when_done
-from wasmgraph.bundle import Bundle, Graph
+from wasmgraph.bundle import Bundle, Graph, Step
 from wasmgraph.errors import ModelError, UnsupportedModelError, WasmgraphError
 from wasmgraph.link.consistency import check_description
 from wasmgraph.link.description_object import description_object
@@ -137,7 +139,16 @@ def _metadata(graph: Graph, code_nbytes: int, rust: RustToolchain) -> Metadata:
         outputs=tuple(TensorInfo(t.name, t.dtype, t.shape) for t in graph.outputs),
         sizes=Sizes(code_nbytes, graph.params_nbytes, graph.arena_nbytes, graph.io_nbytes),
         kernels=tuple(KernelInfo(k.symbol, k.description) for k in graph.kernels),
-        steps=tuple(StepInfo(step.kernel, step.nodes, step.flops) for step in graph.steps),
+        steps=_stages(graph.steps),
+    )
+
+
+def _stages(steps: Sequence[Step]) -> tuple[StepInfo, ...]:
+    """What a reader takes for a step: a stage, whose calls do one thing together."""
+    stages = (list(calls) for _, calls in groupby(steps, key=lambda step: step.stage))
+    return tuple(
+        StepInfo(calls[0].kernel, calls[0].nodes, sum(c.flops for c in calls), len(calls))
+        for calls in stages
     )
 
 

@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -113,8 +114,9 @@ class Graph:
     def time_steps(self, seconds: float = 1.0) -> list[float]:
         """How long each step takes, in seconds, on the values that the last run left behind.
 
-        Every step is repeated until its share of `seconds` is used up, and the best of three
-        rounds counts; the cost of the call from outside is taken off.
+        Every step is repeated until its part of `seconds` is used up, and the best of three
+        rounds counts; the cost of the call from outside is taken off. The shares of a step that
+        was cut for several threads are timed one after the other.
 
         Raises:
             InferenceError: the graph cannot run its steps one by one.
@@ -123,8 +125,13 @@ class Graph:
         self._check_open()
         instance = self._take()
         try:
-            steps = range(len(self.metadata.steps))
-            return [_time_step(instance, step, seconds / max(1, len(steps))) for step in steps]
+            steps = self.metadata.steps
+            count = sum(step.shares for step in steps)
+            calls, share = iter(range(count)), seconds / max(1, count)
+            return [
+                sum(_time_step(instance, call, share) for call in islice(calls, step.shares))
+                for step in steps
+            ]
         finally:
             self._release(instance)
 
