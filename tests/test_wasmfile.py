@@ -37,7 +37,7 @@ METADATA: dict[str, Any] = {
     "outputs": [{"name": "y", "dtype": "int64", "shape": []}],
     "sizes": {"code": 1, "weights": 2, "arena": 3, "io": 4},
     "kernels": [{"symbol": "add", "description": "add"}],
-    "steps": [{"kernel": 0, "nodes": ["Add#0"], "flops": 0}],
+    "steps": [{"kernel": 0, "nodes": ["Add#0"], "flops": 0, "shares": 1}],
 }
 
 EVERYTHING = """(module
@@ -339,6 +339,29 @@ def test_an_export_of_another_kind_is_a_load_error() -> None:
 def test_a_memory_of_another_kind_is_a_load_error(memory: str) -> None:
     with pytest.raises(LoadError, match="32-bit and not shared"):
         check_graph(with_metadata(wat(graph_text(memory=memory))))
+
+
+THREADED = {**METADATA, "threads": True}
+OWN = '(memory (export "memory") 1)'
+SHARED = '(import "env" "memory" (memory 1 2 shared))'
+WORK = '(func (export "wg_work")) (func (export "wg_stop"))'
+
+
+@pytest.mark.parametrize(
+    ("metadata", "text", "message"),
+    [
+        (METADATA, SHARED + WORK, "imports the memory 'memory' of 'env'"),
+        (THREADED, OWN + WORK, "should be imported, 32-bit and shared"),
+        (THREADED, SHARED.replace("env", "host") + WORK, "the memory 'memory' of 'host'"),
+        (THREADED, SHARED, "export the func 'wg_work', it exports nothing"),
+    ],
+)
+def test_memory_is_shared_where_the_graph_is_for_threads_and_only_there(
+    metadata: dict[str, object], text: str, message: str
+) -> None:
+    functions = "".join(f'(func (export "{name}"))' for name in ABI_FUNCTIONS)
+    with pytest.raises(LoadError, match=message):
+        check_graph(with_metadata(wat(f"(module {text} {functions})"), metadata))
 
 
 def test_a_section_is_not_added_to_what_is_no_module() -> None:
