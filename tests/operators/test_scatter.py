@@ -1,8 +1,9 @@
-"""ScatterND and ScatterElements against numpy; nothing is rounded, so all must be equal."""
+"""What scatters, against numpy; nothing is rounded, so all must be equal."""
 
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
 from tests.onnx_models import Array, make_model, node, run_as_wasm
@@ -117,3 +118,34 @@ def test_an_index_out_of_range_is_an_error(op: str) -> None:
     one = np.ones((1, 1), np.float32)
     with pytest.raises(InferenceError, match=op):
         run_as_wasm(model, {"x": np.zeros((4, 1), np.float32), "i": indices, "u": one})
+
+
+def tensor_scatter(cache: Array, update: Array, first: Array, axis: int, circular: bool) -> Array:
+    out = np.moveaxis(cache.copy(), axis, 1)
+    moved = np.moveaxis(update, axis, 1)
+    for batch, begin in enumerate(first):
+        places = begin + np.arange(moved.shape[1])
+        out[batch][places % out.shape[1] if circular else places] = moved[batch]
+    return np.moveaxis(out, 1, axis)
+
+
+def tensor_case(mode: str, axis: int, dtype: str) -> Case:
+    shape = [2, 5, 5, 3]
+    cache = small(dtype, *shape)
+    shape[axis] = 2
+    update, first = small(dtype, *shape), np.array([1, 4 if mode == "circular" else 3])
+    expected = tensor_scatter(cache, update, first, axis % 4, mode == "circular")
+    attributes = {"mode": mode, "axis": axis}
+    return Case(f"{mode} {axis}", "TensorScatter", (cache, update, first), attributes, (expected,))
+
+
+@pytest.mark.skipif(onnx.defs.onnx_opset_version() < 24, reason="this onnx has no TensorScatter")
+def test_tensor_scatter() -> None:
+    cases = [
+        tensor_case("linear", -2, "float32"),
+        tensor_case("circular", 1, "uint8"),
+        tensor_case("circular", -2, "float64"),
+    ]
+    results = run_cases(cases, opset=24)
+    for case in cases:
+        check(case, results[str(case)])

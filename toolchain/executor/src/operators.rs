@@ -31,6 +31,10 @@ macro_rules! export {
 
 #[path = "operators_axes.rs"]
 mod axes;
+#[path = "operators_binary.rs"]
+mod binary;
+#[path = "operators_linear.rs"]
+mod linear;
 #[path = "operators_number.rs"]
 mod number;
 #[path = "operators_resample.rs"]

@@ -1,4 +1,4 @@
-//! ScatterND and ScatterElements, with every reduction.
+//! ScatterND and ScatterElements with every reduction, and TensorScatter.
 
 use super::words::elements;
 use super::{Number, Words, DONE, OUT_OF_RANGE};
@@ -95,6 +95,43 @@ unsafe fn scatter_elements<T: Number>(
     DONE
 }
 
+/// Words: batches, rows of each, extent of the axis in the cache, in the update, elements after it,
+/// whether the axis is circular.
+/// The output begins as `cache`; from `first[batch]` on the update is written along the axis.
+unsafe fn tensor_scatter<T: Copy>(
+    mut words: Words,
+    cache: *const T,
+    update: *const T,
+    first: *const i64,
+    out: *mut T,
+) -> i32 {
+    let (batches, rows) = (words.size(), words.size());
+    let (extent, count, inner) = (words.int(), words.size(), words.size());
+    let circular = words.flag();
+    let length = extent as usize * inner;
+    copy_nonoverlapping(cache, out, batches * rows * length);
+    for row in 0..batches * rows {
+        let begin = *first.add(row / rows);
+        for k in 0..count {
+            let mut at = begin + k as i64;
+            if circular {
+                at = at.rem_euclid(extent.into());
+            }
+            if !(0..extent.into()).contains(&at) {
+                return OUT_OF_RANGE;
+            }
+            let target = out.add(row * length + at as usize * inner);
+            copy_nonoverlapping(update.add((row * count + k) * inner), target, inner);
+        }
+    }
+    DONE
+}
+
+export!(
+    "tensor_scatter",
+    tensor_scatter(cache: *const T, update: *const T, first: *const i64, out: *mut T),
+    u8 u16 u32 u64
+);
 export!(
     "scatter_nd",
     scatter_nd(data: *const T, indices: *const i64, updates: *const T, out: *mut T),

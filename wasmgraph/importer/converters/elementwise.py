@@ -65,30 +65,6 @@ total = variadic(relax.op.add)
 mean = variadic(relax.op.add, mean=True)
 
 
-def power(bb: Any, inputs: Sequence[Any], _attrs: Mapping[str, Any]) -> Any:
-    """Pow with an exponent of another dtype; of integers, with a constant exponent.
-
-    TVM demands equal dtypes and has no power of integers: they are multiplied by squaring.
-    """
-    base, exponent = inputs
-    dtype = dtype_of(base)
-    if np.dtype(dtype).kind == "f":
-        if dtype_of(exponent) != dtype:
-            exponent = bb.normalize(relax.op.astype(exponent, dtype))
-        return relax.op.power(base, exponent)
-    value = required_constant(exponent, "the exponent of an integer")
-    if value.size != 1 or value.item() < 0 or value.item() != int(value.item()):
-        raise NotImplementedError("the exponent of integers must be one whole number from 0 up")
-    result, remaining = None, int(value.item())
-    while remaining:
-        if remaining % 2:
-            result = base if result is None else bb.normalize(relax.op.multiply(result, base))
-        remaining //= 2
-        if remaining:
-            base = bb.normalize(relax.op.multiply(base, base))
-    return relax.op.ones_like(base) if result is None else result
-
-
 def is_inf(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     """IsInf of one sign or both; TVM ignores which."""
     x = inputs[0]
@@ -105,10 +81,15 @@ def is_inf(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
 
 
 def dropout(bb: Any, inputs: Sequence[Any], _attrs: Mapping[str, Any]) -> Any:
-    """Dropout at inference: the input as it is, and a mask that keeps everything."""
-    training = operand(inputs, 2)
+    """Dropout at inference: the input as it is, and a mask that keeps everything.
+
+    In training mode so, too, where nothing is to be dropped.
+    """
+    ratio, training = operand(inputs, 1), operand(inputs, 2)
     if training is not None and required_constant(training, "the training mode").any():
-        raise NotImplementedError("training mode is not supported")
+        share = 0.5 if ratio is None else required_constant(ratio, "the ratio").item()
+        if share != 0:
+            raise NotImplementedError("training mode is not supported: what it drops is random")
     kept = bb.normalize(relax.op.ones(shape_of(inputs[0]), "bool"))
     return relax.Tuple([inputs[0], kept])
 

@@ -1,4 +1,4 @@
-"""ScatterND and ScatterElements: TVM's definitions of them cannot be compiled for wasm."""
+"""What writes into a copy of a tensor; TVM's definitions cannot be compiled for wasm."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 from wasmgraph.importer.converters.library import counted, library_call, suffix, suffix_of_moved
-from wasmgraph.importer.converters.static import as_dtype, dtype_of, shape_of
+from wasmgraph.importer.converters.static import as_dtype, constant, dtype_of, operand, shape_of
 
 _REDUCTIONS = ("none", "add", "mul", "max", "min")
 """In the order of their numbers in operators_scatter.rs."""
@@ -34,6 +34,26 @@ def scatter_elements(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -
     axis = int(attrs.get("axis", 0)) % len(shape)
     words = [_reduction(attrs), axis, *counted(shape), *shape_of(indices)]
     return _call("scatter_elements", bb, data, indices, updates, words)
+
+
+def tensor_scatter(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    """TensorScatter; without indices every batch is written from its beginning."""
+    cache, update, first = inputs[0], inputs[1], operand(inputs, 2)
+    shape, dtype = shape_of(cache), dtype_of(cache)
+    axis = int(attrs.get("axis", -2)) % len(shape)
+    if first is None:
+        first = constant([0] * shape[0], "int64")
+    words = [
+        shape[0],
+        prod(shape[1:axis]),
+        shape[axis],
+        shape_of(update)[axis],
+        prod(shape[axis + 1 :]),
+        int(attrs.get("mode", b"linear") == b"circular"),
+    ]
+    operands = [cache, update, as_dtype(bb, first, "int64")]
+    name = f"tensor_scatter_{suffix_of_moved(dtype)}"
+    return library_call(name, operands, [(dtype, shape)], words)
 
 
 def _reduction(attrs: Mapping[str, Any]) -> int:

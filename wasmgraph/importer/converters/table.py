@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from wasmgraph.importer.converters import (
+    arithmetic,
     axes,
     elementwise,
     generators,
     indexing,
+    linear,
     normalisation,
     reductions,
     resize,
@@ -26,9 +28,11 @@ Converter = Callable[[Any, Sequence[Any], Mapping[str, Any]], Any]
 CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "BatchNormalization"): normalisation.batch_norm,
     ("", "BitCast"): elementwise.bit_cast,
+    ("", "BitShift"): arithmetic.bit_shift,
     ("", "Clip"): elementwise.clip,
     ("", "CumProd"): axes.cumulative_product,
     ("", "CumSum"): axes.cumulative_sum,
+    ("", "Det"): linear.determinant,
     ("", "Dropout"): elementwise.dropout,
     ("", "EyeLike"): generators.eye_like,
     ("", "Gather"): indexing.gather,
@@ -36,9 +40,11 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "LpNormalization"): normalisation.lp_normalization,
     ("", "Max"): elementwise.maximum,
     ("", "Mean"): elementwise.mean,
+    ("", "MelWeightMatrix"): generators.only_folded,
     ("", "Min"): elementwise.minimum,
+    ("", "Mod"): arithmetic.mod,
     ("", "OneHot"): axes.one_hot,
-    ("", "Pow"): elementwise.power,
+    ("", "Pow"): arithmetic.power,
     **{("", op): reductions.reduction(op) for op in reductions.REDUCTIONS},
     ("", "Resize"): resize.resize,
     ("", "ReverseSequence"): axes.reverse_sequence,
@@ -46,6 +52,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "ScatterND"): scatter.scatter_nd,
     ("", "Slice"): indexing.slice_,
     ("", "Sum"): elementwise.total,
+    ("", "TensorScatter"): scatter.tensor_scatter,
     ("", "TopK"): axes.top_k,
 }
 
