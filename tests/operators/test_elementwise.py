@@ -41,7 +41,7 @@ CASES = [
             {"fmod": fmod},
         )
         for fmod in (0, 1)
-        for t in ("float32", "float64", "int8", "int32", "int64")
+        for dtype in ("float32", "float64", "int8", "int32", "int64")
     ),
     Case("of unsigned", "Mod", (abs(SIGNED).astype(np.uint8), abs(DIVISORS).astype(np.uint8))),
     Case("by zero", "Mod", (WHOLE, scalar(0, "int8")), {}, (WHOLE * 0,)),
