@@ -10,7 +10,7 @@ EXECUTOR := toolchain/executor/Cargo.toml
 SAMPLE := samples/digits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-models bench lint clean
+.PHONY: help setup demo test test-models conformance bench lint clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ test: setup ## The test suite
 
 test-models: setup ## The larger models of ../shared/models, where they are there
 	$(BIN)/python -m pytest -m models
+
+# FILTER=regex chooses tests by name; UPDATE=1 records the outcomes, in tests/conformance and OPERATORS.md.
+conformance: setup ## onnx's own node tests, as wasm; fails where one that passed no longer does
+	$(BIN)/python -m tests.conformance $(if $(FILTER),--filter '$(FILTER)') $(if $(UPDATE),--update)
 
 # MODELS=folder and ONLY=names choose what is measured, SECONDS=s how long; see benchmarks/README.md.
 bench: setup ## The comparison with onnxruntime-web and native onnxruntime
