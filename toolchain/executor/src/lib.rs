@@ -18,6 +18,7 @@
 
 mod abi;
 mod command;
+mod dynamic;
 mod error;
 mod graph;
 mod npy;

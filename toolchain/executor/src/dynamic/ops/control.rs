@@ -1,0 +1,104 @@
+//! Branches and loops.
+
+use crate::dynamic::call::{Answer, Call};
+use crate::dynamic::ops::shape::join;
+use crate::dynamic::run::Body;
+use crate::dynamic::value::{Tensor, Value};
+
+/// Inputs: a bool. Bodies: then, else.
+fn branch(call: &mut Call) -> Answer {
+    let holds = call.tensor(0)?.items::<u8>()[0] != 0;
+    let body = call.body(if holds { 0 } else { 1 });
+    call.run_body(body)?;
+    for (i, result) in results(call, body)?.into_iter().enumerate() {
+        call.set(i, result);
+    }
+    Ok(())
+}
+
+/// Takes the results of a body out of their slots.
+fn results(call: &mut Call, body: &'static Body) -> Result<Vec<Value>, String> {
+    let slots = call.slots();
+    body.outputs
+        .get()
+        .iter()
+        .map(|&slot| {
+            let value = slots.get(slot).cloned();
+            value.ok_or_else(|| "a branch or body leaves a result open".to_string())
+        })
+        .collect()
+}
+
+/// Inputs: trip count, condition (each may be left out), then what is carried. Body: number of the
+/// iteration, condition, carried values to condition, carried values, values to collect.
+fn repeat(call: &mut Call) -> Answer {
+    let body = call.body(0);
+    let limit = match call.has(0) {
+        true => call.numbers(0)?.first().copied().unwrap_or(0),
+        false => i64::MAX,
+    };
+    let mut goes_on = !call.has(1) || call.tensor(1)?.items::<u8>()[0] != 0;
+    let mut carried = (2..call.input_count())
+        .map(|i| call.value(i))
+        .collect::<Result<Vec<Value>, _>>()?;
+    let collected = body.outputs.get().len() - 1 - carried.len();
+    let mut lists: Vec<Vec<Tensor>> = vec![Vec::new(); collected];
+    let mut number = 0;
+    while number < limit && goes_on {
+        let mut counter = call.room::<i64>(vec![])?;
+        counter.items_mut()[0] = number;
+        let mut condition = call.room::<u8>(vec![])?;
+        condition.items_mut()[0] = 1u8;
+        let given = [Value::Tensor(counter), Value::Tensor(condition)];
+        for (&slot, value) in body
+            .inputs
+            .get()
+            .iter()
+            .zip(given.into_iter().chain(carried))
+        {
+            call.slots().put(slot, value);
+        }
+        call.run_body(body)?;
+        let mut found = results(call, body)?.into_iter();
+        goes_on = matches!(found.next(), Some(Value::Tensor(t)) if t.items::<u8>()[0] != 0);
+        carried = found.by_ref().take(call.input_count() - 2).collect();
+        for (list, value) in lists.iter_mut().zip(found) {
+            match value {
+                Value::Tensor(tensor) => list.push(tensor),
+                _ => return Err("it collects what is not a tensor".to_string()),
+            }
+        }
+        number += 1;
+    }
+    let first = carried.len();
+    for (i, value) in carried.into_iter().enumerate() {
+        call.set(i, value);
+    }
+    for (i, list) in lists.into_iter().enumerate() {
+        let stacked = stack(call, &list)?;
+        call.set_tensor(first + i, stacked);
+    }
+    Ok(())
+}
+
+/// Tensors of one shape along a new first axis. Words: bytes per element of each collected value, for
+/// those of which there are none.
+fn stack(call: &mut Call, list: &[Tensor]) -> Result<Tensor, String> {
+    let item = call.words.size();
+    if list.is_empty() {
+        return crate::dynamic::call::room(vec![0], item);
+    }
+    let parts: Vec<Tensor> = list
+        .iter()
+        .map(|t| t.reshaped([&[1][..], &t.dims].concat()))
+        .collect();
+    match item {
+        1 => join::<u8>(&parts, 0),
+        2 => join::<u16>(&parts, 0),
+        4 => join::<u32>(&parts, 0),
+        _ => join::<u64>(&parts, 0),
+    }
+}
+
+export!("if", branch);
+export!("loop", repeat);
