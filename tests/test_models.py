@@ -85,6 +85,9 @@ MODELS = (
     Model("oww_embedding", {"input_1": (1, 76, 32, 1)}, quick=True),
     Model("basic_pitch_nmp", {"serving_default_input_2:0": (1, 43844, 1)}),
     Model("brainseg3d", {"input": (1, 1, 64, 64, 64)}),
+    Model("dtln_1", quick=True),
+    Model("gtcrn_stream"),
+    Model("tract_bidi_lstm", {"input": (2, 20)}, zero_to(256)),
     Model("resnet50", architecture=True),
     Model("mobilenet_v2", architecture=True),
     Model("minilm_l6_h384", architecture=True),
@@ -153,7 +156,6 @@ def test_a_dynamic_model_says_which_shape_to_give(
 @pytest.mark.parametrize(
     ("name", "shapes", "operators"),
     [
-        ("dtln_1", {}, {"LSTM"}),
         (
             "silero_vad_v6",
             {"input": (1, 512), "state": (2, 1, 128), "sr": ()},

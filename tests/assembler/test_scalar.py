@@ -28,12 +28,14 @@ from wasmgraph.assembler.function import (
     f32,
     f32x4,
     i32,
+    interleave,
     load,
     load_f32,
     load_i32,
     load_lane,
     load_lanes,
     load_splat,
+    load_widened,
     select,
     shuffle,
     splat,
@@ -135,6 +137,8 @@ def loads(name: str) -> tuple[Function, list[Bits]]:
     """All loads that make a whole vector, at an address that is aligned and at one that is not."""
     made = {
         "v128.load": load,
+        "v128.load8x8_s": lambda p, at: load_widened(p, at, True),
+        "v128.load8x8_u": lambda p, at: load_widened(p, at, False),
         "v128.load32_zero": lambda p, at: load_lanes(p, at, 1),
         "v128.load64_zero": lambda p, at: load_lanes(p, at, 2),
         **{
@@ -188,6 +192,17 @@ def shuffles(_: str) -> tuple[Function, list[Bits]]:
     return over(2, lambda a, b: shuffle(shuffle(a, b, (7, 0, 2, 0)), a + b, (1, 4, 0, 5)))
 
 
+@pytest.mark.parametrize("half", [0, 1])
+def test_16_bit_lanes_are_interleaved(half):
+    f, inputs = over(2, lambda a, b: interleave(a, b, half))
+    with_simd, without = both(f, inputs, inputs[0].nbytes)
+    check_equal("i8x16.shuffle", with_simd, without)
+    a, b = (x.view(np.uint16).reshape(-1, 8)[:, 4 * half :][:, :4] for x in inputs)
+    np.testing.assert_array_equal(
+        with_simd.view(np.uint16).reshape(-1, 8), np.stack([a, b], -1).reshape(-1, 8)
+    )
+
+
 CASES: dict[str, Callable[[str], tuple[Function, list[Bits]]]] = {
     "v128.const": constant,
     "i8x16.shuffle": shuffles,
@@ -206,6 +221,7 @@ CASES: dict[str, Callable[[str], tuple[Function, list[Bits]]]] = {
             *("v128.not", "i32x4.trunc_sat_f32x4_s", "f32x4.convert_i32x4_s", "f32x4.sqrt"),
             *("f32x4.ceil", "f32x4.floor", "f32x4.trunc", "f32x4.nearest"),
             *("f32x4.abs", "f32x4.neg"),
+            *(name for name in op.VECTOR if ".extend_low_" in name),
         ),
         lambda name: by_name(name, 1),
     ),
@@ -407,5 +423,5 @@ def test_shuffles_of_parts_of_lanes_are_refused():
     f = Function("kernel", 1)
     value = load(f.params[0])
     f.set(f.local(V128), Expr(V128, value.code * 2 + instruction("i8x16.shuffle", *range(1, 17))))
-    with pytest.raises(AssertionError, match="parts of 32-bit lanes"):
+    with pytest.raises(AssertionError, match="single bytes"):
         scalarise(f)

@@ -95,29 +95,50 @@ def run_kernel(
     Returns:
         The output's buffer, one axis.
     """
+    before = np.full(out_nbytes, FILL, np.uint8)
+    if out_before is not None:
+        before[:] = np.ascontiguousarray(out_before).view(np.uint8).reshape(-1)
+    outputs = [before]
+    if scratch_nbytes:
+        outputs.append(np.full(scratch_nbytes, FILL, np.uint8))
+    return _run_everywhere(kernel, inputs, outputs)[0].view(dtype)
+
+
+def run_kernel_with_outputs(
+    kernel: Spec | Function, inputs: Sequence[NDArray[Any]], out_nbytes: Sequence[int]
+) -> list[NDArray[np.float32]]:
+    """The same of a kernel that takes several buffers to write to, scratch memory among them.
+
+    Whatever it leaves in scratch memory must be the same wherever the buffers are, too.
+    """
+    outputs = [np.full(nbytes, FILL, np.uint8) for nbytes in out_nbytes]
+    return [array.view(np.float32) for array in _run_everywhere(kernel, inputs, outputs)]
+
+
+def _run_everywhere(
+    kernel: Spec | Function, inputs: Sequence[NDArray[Any]], outputs: Sequence[NDArray[np.uint8]]
+) -> list[NDArray[np.uint8]]:
     function = kernel if isinstance(kernel, Function) else kernel.assemble("kernel")
     buffers = [
         np.ascontiguousarray(a).view(np.uint8).reshape(-1) for a in map(np.atleast_1d, inputs)
     ]
-    before = np.full(out_nbytes, FILL, np.uint8)
-    if out_before is not None:
-        before[:] = np.ascontiguousarray(out_before).view(np.uint8).reshape(-1)
     out = len(buffers)
-    buffers.append(before)
-    if scratch_nbytes:
-        buffers.append(np.full(scratch_nbytes, FILL, np.uint8))
+    buffers += outputs
     assert len(buffers) == len(function.params), (len(buffers), len(function.params))
     pages = -(-sum(b.size + 2 * GUARD for b in buffers) // PAGE)
     instance = Instance([function], pages)
     results = [_run(instance, function.name, buffers, last, out) for last in range(len(buffers))]
     for other in results[1:]:
-        assert results[0].tobytes() == other.tobytes(), "the result depends on where buffers are"
-    return results[0].view(dtype)
+        assert all(
+            first.tobytes() == again.tobytes()
+            for first, again in zip(results[0], other, strict=True)
+        ), "the result depends on where buffers are"
+    return results[0]
 
 
 def _run(
     instance: Instance, name: str, buffers: Sequence[NDArray[np.uint8]], last: int, out: int
-) -> NDArray[np.uint8]:
+) -> list[NDArray[np.uint8]]:
     memory = instance.memory
     memory[:] = FILL
     pointers, end = [0] * len(buffers), GUARD
@@ -130,13 +151,14 @@ def _run(
         memory[pointers[index] : pointers[index] + buffer.size] = buffer
     before = memory.copy()
     instance.call(name, *pointers)
+    results = []
     for index in range(out, len(buffers)):
         written = slice(pointers[index], pointers[index] + buffers[index].size)
         before[written] = memory[written]
-    result = memory[pointers[out] : pointers[out] + buffers[out].size].copy()
+        results.append(memory[written].copy())
     changed = np.flatnonzero(before != memory)
     assert not changed.size, f"{changed.size} bytes outside the output changed, first {changed[0]}"
-    return result
+    return results
 
 
 def _section(number: int, entries: Sequence[bytes]) -> bytes:

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from tests.kernels.runner import FILL, UNTOUCHED, run_kernel
 from wasmgraph.kernels.chain import IDENTITY, Chain, Step
-from wasmgraph.kernels.contraction import BatchAxis, Contraction, column_blocks
+from wasmgraph.kernels.contraction import BatchAxis, Contraction
 from wasmgraph.kernels.operands import RowOperand
 from wasmgraph.kernels.packing import pack_columns
 from wasmgraph.kernels.rows import merge_axes
+from wasmgraph.kernels.tiles import column_blocks
 
 RELU = Chain(1, (Step("relu", (0,)),))
 RESIDUAL = Chain(2, (Step("add", (0, 1)), Step("relu", (2,))))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, product
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,11 +24,14 @@ def whole(storages: list[Storage], index: int) -> Place:
 
 
 @st.composite
-def programs(draw: st.DrawFn) -> Program:
+def programs(draw: st.DrawFn, in_place: bool = False) -> Program:
     """Any program: calls read storages that are there already and write new ones, in stages.
 
     Now and then a call writes more of a storage that an earlier one began, as the parts of a
     concatenation do.
+
+    Args:
+        in_place: Whether calls allow that their first result replaces some of what they read.
     """
     storages = [Storage("input", draw(SIZES)) for _ in range(draw(st.integers(0, 3)))]
     inputs = tuple(
@@ -47,8 +51,11 @@ def programs(draw: st.DrawFn) -> Program:
         for _ in range(draw(st.integers(1, 3))):
             writes.append(len(storages))
             storages.append(Storage("computed", draw(SIZES)))
-        places = [tuple(whole(storages, i) for i in indices) for indices in (reads, writes)]
-        calls.append(Call(KERNEL, *places, ("node",), "any"))
+        if in_place:
+            writes.reverse()
+        read, written = (tuple(whole(storages, i) for i in indices) for indices in (reads, writes))
+        replaceable = tuple(i for i in range(len(reads)) if in_place and draw(st.booleans()))
+        calls.append(Call(KERNEL, read, written, ("node",), "any", replaceable))
     known = st.integers(0, len(storages) - 1)
     chosen = draw(st.lists(known, max_size=3)) if storages else []
     outputs = tuple(
@@ -156,3 +163,77 @@ def test_a_chain_needs_no_more_than_its_largest_pair() -> None:
 
 def test_without_intermediates_there_is_no_arena() -> None:
     assert plan_memory(chain([64])).arena_nbytes == 0
+
+
+@given(programs(in_place=True))
+@settings(max_examples=200, deadline=None)
+def test_a_result_lies_only_upon_what_its_call_alone_reads_and_reads_last(
+    program: Program,
+) -> None:
+    plan = plan_memory(program)
+    holder: dict[tuple[str, int], int] = {}
+
+    def cells(storage: int) -> list[tuple[str, int]]:
+        buffer = plan.buffers[storage]
+        lines = range(buffer.offset, buffer.offset + buffer.nbytes, ALIGNMENT)
+        return [(buffer.region, line) for line in lines]
+
+    for storage in (*program.weights, *(port.place.storage for port in program.inputs)):
+        holder.update(dict.fromkeys(cells(storage), storage))
+    for stage in program.stages:
+        written = {place.storage for call in stage for place in call.writes}
+        read = {place.storage for call in stage for place in call.reads}
+        for storage in read - written:
+            assert all(holder.get(cell) == storage for cell in cells(storage))
+        for writer, reader in product(stage, stage):
+            for target, (index, source) in product(writer.writes, enumerate(reader.reads)):
+                a, b = target.storage, source.storage
+                if a != b and overlap(plan, a, b):
+                    assert writer is reader
+                    assert target is writer.writes[0]
+                    assert index in reader.replaceable
+                    assert plan.buffers[a].offset == plan.buffers[b].offset
+        for storage in written:
+            holder.update(dict.fromkeys(cells(storage), storage))
+    for port in program.outputs:
+        if plan.buffers[port.place.storage].nbytes and port.place.storage in lives(program):
+            assert all(holder[c] == port.place.storage for c in cells(port.place.storage))
+
+
+def sums(shares: int, offset: int = 0, kept: bool = False) -> Program:
+    """x -> a -> b = a + x, by shares -> y; the sums replace a where they may."""
+    nbytes = 1024
+    storages = [Storage("input", nbytes), *[Storage("computed", nbytes) for _ in range(3)]]
+    x, a, b, y = (whole(storages, index) for index in range(4))
+    part = nbytes // shares
+
+    def share(index: int) -> Call:
+        source, target = (
+            Place(s, start + index * part, part - start) for s, start in ((1, offset), (2, 0))
+        )
+        return Call(KERNEL, (x, source), (target,), (), "add", (1,))
+
+    return Program(
+        tuple(storages),
+        {},
+        (Port("x", "uint8", (nbytes,), x),),
+        (Port("y", "uint8", (nbytes,), y),),
+        (
+            (Call(KERNEL, (x,), (a,), (), "any"),),
+            tuple(map(share, range(shares))),
+            (Call(KERNEL, (b, a) if kept else (b,), (y,), (), "any"),),
+        ),
+    )
+
+
+@pytest.mark.parametrize("shares", [1, 2, 4])
+def test_a_sum_is_written_over_its_operand(shares: int) -> None:
+    assert plan_memory(sums(shares)).arena_nbytes == 1024
+
+
+def test_an_operand_that_is_read_later_is_kept() -> None:
+    assert plan_memory(sums(1, kept=True)).arena_nbytes == 2048
+
+
+def test_an_operand_that_lies_elsewhere_in_its_storage_is_kept() -> None:
+    assert plan_memory(sums(2, offset=64)).arena_nbytes == 2048

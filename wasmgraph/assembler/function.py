@@ -254,6 +254,26 @@ def load_f32(address: Expr, offset: int = 0) -> Expr:
     return Expr(F32, address.code + bytes([op.F32_LOAD]) + _memarg(2, offset))
 
 
+def load_widened(address: Expr, offset: int, is_signed: bool) -> Expr:
+    """Eight consecutive bytes as eight 16-bit lanes."""
+    name = f"v128.load8x8_{'s' if is_signed else 'u'}"
+    return Expr(V128, address.code + _simd(name) + _memarg(0, offset))
+
+
+def load_bytes(address: Expr, offset: int, nbytes: int) -> Expr:
+    """`nbytes` (1, 2, 4, 8 or 16) bytes; up to 4 are repeated in all lanes, 8 are followed by 0."""
+    if nbytes <= 4:
+        return load_splat(address, offset, nbytes)
+    return load_lanes(address, offset, nbytes // 4)
+
+
+def interleave(a: Expr, b: Expr, half: int) -> Expr:
+    """The 16-bit lanes of the lower (0) or upper (1) half of a, each followed by b's."""
+    first = range(8 * half, 8 * half + 8, 2)
+    picks = bytes(start + side + byte for start in first for side in (0, 16) for byte in (0, 1))
+    return Expr(V128, a.code + b.code + _simd("i8x16.shuffle") + picks)
+
+
 def load_i32(address: Expr, offset: int = 0, nbytes: int = 4) -> Expr:
     """One i32, or 1 or 2 bytes without sign."""
     opcode = {1: op.I32_LOAD8_U, 2: op.I32_LOAD16_U, 4: op.I32_LOAD}[nbytes]
@@ -334,6 +354,17 @@ class Function:
         """Store one lane of 1, 2, 4 (an f32) or 8 bytes of a vector."""
         self._lane(address, value, offset, f"v128.store{8 * nbytes}_lane", lane)
 
+    def store_bytes(self, address: Expr, value: Expr, offset: int, nbytes: int) -> None:
+        """Store the first `nbytes` (1 to 16) bytes; `value` is evaluated once per power of two."""
+        if nbytes == 16:
+            self.store(address, value, offset)
+            return
+        done = 0
+        for size in (8, 4, 2, 1):
+            if nbytes & size:
+                self.store_item(address, value, offset + done, size, done // size)
+                done += size
+
     def _lane(self, address: Expr, value: Expr, offset: int, name: str, lane: int) -> None:
         align = {"v128.store8_lane": 0, "v128.store16_lane": 1}.get(name, 2)
         memarg = _memarg(align, offset) + bytes([lane])
@@ -357,9 +388,13 @@ class Function:
 
     def fill_zero(self, target: Expr, nbytes: Expr | int) -> None:
         """memory.fill with zero bytes."""
+        self.fill(target, 0, nbytes)
+
+    def fill(self, target: Expr, byte: int, nbytes: Expr | int) -> None:
+        """memory.fill"""
         size = i32(nbytes) if isinstance(nbytes, int) else nbytes
         tail = bytes([op.MISC]) + unsigned(op.MEMORY_FILL) + b"\0"
-        self._body += target.code + i32(0).code + size.code + tail
+        self._body += target.code + i32(byte).code + size.code + tail
 
     @contextmanager
     def repeat(self, count: int) -> Iterator[None]:

@@ -21,53 +21,45 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
-from typing import TypeAlias
 
 from wasmgraph.assembler import opcodes as op
-from wasmgraph.assembler.function import F32, I32, V128, Expr, Function, Local, i32, unsigned
-
-Lanes: TypeAlias = tuple[Expr, ...]
-"""A vector: four scalars, each an i32 or an f32 that stands for the same 32 bits."""
-
-_COMPARED = ("eq", "ne", "lt", "gt", "le", "ge")
-_ROUNDINGS = ("ceil", "floor", "trunc", "nearest")
-
-# With those that only this rewriting uses; source: as in `opcodes`.
-_SCALAR = {
-    **{name: bytes([number]) for name, number in op.SCALAR.items()},
-    **{f"f32.{name}": bytes([0x5B + index]) for index, name in enumerate(_COMPARED)},
-    "i32.xor": b"\x73",
-    "i32.shr_s": b"\x75",
-    **{f"f32.{name}": bytes([0x8D + index]) for index, name in enumerate(_ROUNDINGS)},
-    "f32.convert_i32_s": b"\xb2",
-    "i32.trunc_sat_f32_s": b"\xfc\0",
-}
-_I32_REINTERPRET_F32, _F32_REINTERPRET_I32 = b"\xbc", b"\xbe"
+from wasmgraph.assembler.function import F32, V128, Expr, Function, Local, i32, unsigned
+from wasmgraph.assembler.scalar_lanes import (
+    COMPARED,
+    CONVERSIONS,
+    LOADS,
+    ROUNDINGS,
+    Lanes,
+    access,
+    apply,
+    as_f32,
+    choose,
+    load_scalar,
+)
+from wasmgraph.assembler.scalar_packed import BINARY, UNARY, interleaved
 
 _SCALAR_NAMES = {number: name for name, number in op.SCALAR.items()}
 _VECTOR_NAMES = {number: name for name, number in op.VECTOR.items()}
 
-_CONVERSIONS = frozenset(["f32.convert_i32_s", "i32.trunc_sat_f32_s"])
-_ONE_OPERAND = {"i32.eqz", *_CONVERSIONS} | {
-    f"f32.{name}" for name in ("abs", "neg", "sqrt", *_ROUNDINGS)
+_ONE_OPERAND = {"i32.eqz", *CONVERSIONS} | {
+    f"f32.{name}" for name in ("abs", "neg", "sqrt", *ROUNDINGS)
 }
 
 # Vector instructions that are one scalar instruction per lane.
 _LANE_WISE = {
     **{f"i32x4.{name}": f"i32.{name}" for name in ("add", "sub", "mul")},
     **{f"v128.{name}": f"i32.{name}" for name in ("and", "or", "xor")},
-    **{f"f32x4.{name}": f"f32.{name}" for name in ("abs", "neg", "sqrt", *_ROUNDINGS)},
+    **{f"f32x4.{name}": f"f32.{name}" for name in ("abs", "neg", "sqrt", *ROUNDINGS)},
     **{f"f32x4.{name}": f"f32.{name}" for name in ("add", "sub", "mul", "div", "min", "max")},
     "i32x4.trunc_sat_f32x4_s": "i32.trunc_sat_f32_s",
     "f32x4.convert_i32x4_s": "f32.convert_i32_s",
 }
 _COMPARISONS = {
     **{f"i32x4.{name}": f"i32.{name}" for name in ("eq", "gt_s")},
-    **{f"f32x4.{name}": f"f32.{name}" for name in _COMPARED},
+    **{f"f32x4.{name}": f"f32.{name}" for name in COMPARED},
 }
 _SHIFTS = {f"i32x4.{name}": f"i32.{name}" for name in ("shl", "shr_s", "shr_u")}
 
-_LOADS = {op.I32_LOAD: I32, op.I32_LOAD8_U: I32, op.I32_LOAD16_U: I32, op.F32_LOAD: F32}
 _STORES = frozenset([op.I32_STORE, op.I32_STORE8, op.I32_STORE16, op.F32_STORE])
 
 
@@ -78,41 +70,6 @@ def scalarise(function: Function) -> Function:
         AssertionError: it has an instruction that is not known here; the message names it.
     """
     return _Rewriting(function).run()
-
-
-def _as_f32(lane: Expr) -> Expr:
-    if lane.type == F32:
-        return lane
-    if lane.value is not None:
-        return Expr(F32, bytes([op.F32_CONST]) + struct.pack("<I", lane.value & 0xFFFFFFFF))
-    return Expr(F32, lane.code + _F32_REINTERPRET_I32)
-
-
-def _as_i32(lane: Expr) -> Expr:
-    return lane if lane.type == I32 else Expr(I32, lane.code + _I32_REINTERPRET_F32)
-
-
-def _apply(name: str, *operands: Expr) -> Expr:
-    """A scalar instruction by its name; operands are reinterpreted as what it takes."""
-    takes_f32 = name.startswith("f32.") != (name in _CONVERSIONS)
-    code = b"".join((_as_f32(x) if takes_f32 else _as_i32(x)).code for x in operands)
-    gives_f32 = name.startswith("f32.") and name[4:] not in _COMPARED
-    return Expr(F32 if gives_f32 else I32, code + _SCALAR[name])
-
-
-def _choose(condition: Expr, a: Expr, b: Expr) -> Expr:
-    """a where the i32 condition is not zero, else b."""
-    if a.type != b.type:
-        a, b = _as_f32(a), _as_f32(b)
-    return Expr(a.type, a.code + b.code + condition.code + bytes([op.SELECT]))
-
-
-def _access(opcode: int, align: int, offset: int) -> bytes:
-    return bytes([opcode]) + unsigned(align) + unsigned(offset)
-
-
-def _load(address: Expr, offset: int, opcode: int = op.F32_LOAD, align: int = 2) -> Expr:
-    return Expr(_LOADS[opcode], address.code + _access(opcode, align, offset))
 
 
 class _Reader:
@@ -209,14 +166,14 @@ class _Rewriting:
         if opcode in _SCALAR_NAMES:
             name = _SCALAR_NAMES[opcode]
             operands = [self.pop() for _ in range(1 if name in _ONE_OPERAND else 2)]
-            self.push(_apply(name, *reversed(operands)))
-        elif opcode in _LOADS:
+            self.push(apply(name, *reversed(operands)))
+        elif opcode in LOADS:
             align, offset = self.read.access()
-            self.push(_load(self.pop(), offset, opcode, align))
+            self.push(load_scalar(self.pop(), offset, opcode, align))
         elif opcode in _STORES:
             align, offset = self.read.access()
             value, address = self.pop(), self.pop()
-            self.statement(address.code + value.code + _access(opcode, align, offset))
+            self.statement(address.code + value.code + access(opcode, align, offset))
         elif opcode == op.SIMD:
             self.vector_instruction(self.read.number())
         else:
@@ -240,7 +197,7 @@ class _Rewriting:
             self.statement(value.code + bytes([op.LOCAL_SET]) + unsigned(place.index))
         else:
             # All lanes come first: they may be made of the same local's other lanes.
-            code = b"".join(_as_f32(lane).code for lane in self.pop_lanes())
+            code = b"".join(as_f32(lane).code for lane in self.pop_lanes())
             code += b"".join(bytes([op.LOCAL_SET]) + unsigned(p.index) for p in reversed(place))
             self.statement(code)
         if opcode == op.LOCAL_TEE:
@@ -250,11 +207,11 @@ class _Rewriting:
         condition, b, a = self.pop(), self.stack.pop(), self.stack.pop()
         if isinstance(a, tuple) and isinstance(b, tuple):
             condition = self.shared(condition)
-            self.push_lanes(_choose(condition, x, y) for x, y in zip(a, b, strict=True))
+            self.push_lanes(choose(condition, x, y) for x, y in zip(a, b, strict=True))
         else:
             assert isinstance(a, Expr), "select between a vector and a scalar"
             assert isinstance(b, Expr), "select between a scalar and a vector"
-            self.push(_choose(condition, a, b))
+            self.push(choose(condition, a, b))
 
     def control(self, opcode: int) -> None:
         """block, loop, if, br_if and end."""
@@ -278,14 +235,19 @@ class _Rewriting:
         if name in _LANE_WISE:
             scalar = _LANE_WISE[name]
             operands = [self.pop_lanes() for _ in range(1 if scalar in _ONE_OPERAND else 2)]
-            self.push_lanes(_apply(scalar, *x) for x in zip(*reversed(operands), strict=True))
+            self.push_lanes(apply(scalar, *x) for x in zip(*reversed(operands), strict=True))
         elif name in _COMPARISONS:
             b, a = self.pop_lanes(), self.pop_lanes()
-            flags = [_apply(_COMPARISONS[name], x, y) for x, y in zip(a, b, strict=True)]
-            self.push_lanes(_apply("i32.sub", i32(0), flag) for flag in flags)
+            flags = [apply(_COMPARISONS[name], x, y) for x, y in zip(a, b, strict=True)]
+            self.push_lanes(apply("i32.sub", i32(0), flag) for flag in flags)
+        elif name in UNARY:
+            self.push_lanes(UNARY[name](self.shared, self.pop_lanes()))
+        elif name in BINARY:
+            b, a = self.pop_lanes(), self.pop_lanes()
+            self.push_lanes(BINARY[name](self.shared, a, b))
         elif name in _SHIFTS:
             bits = self.shared(self.pop())
-            self.push_lanes(_apply(_SHIFTS[name], x, bits) for x in self.pop_lanes())
+            self.push_lanes(apply(_SHIFTS[name], x, bits) for x in self.pop_lanes())
         else:
             assert name in _VECTOR, f"vector instruction {name} has no scalar form"
             _VECTOR[name](self)
@@ -296,22 +258,28 @@ class _Rewriting:
         address = self.pop()
         if count > 1:
             address = self.shared(address)
-        items = [_load(address, offset + 4 * index) for index in range(count)]
+        items = [load_scalar(address, offset + 4 * index) for index in range(count)]
         if len(set(spread) - {-1}) < len([index for index in spread if index >= 0]):
             items = [self.shared(item) for item in items]
         self.push_lanes(items[index] if index >= 0 else i32(0) for index in spread)
 
+    def load_widened(self, sign: str) -> None:
+        """Eight bytes as 16-bit lanes."""
+        self.load_lanes(2, (0, 1, -1, -1))
+        widen = UNARY[f"i16x8.extend_low_i8x16_{sign}"]
+        self.push_lanes(widen(self.shared, self.pop_lanes()))
+
     def load_narrow(self, opcode: int, align: int, ones: int) -> None:
         """An item of 1 or 2 bytes in all places; `ones` has a one at each."""
         _, offset = self.read.access()
-        item = _load(self.pop(), offset, opcode, align)
-        self.push_lanes([self.shared(_apply("i32.mul", item, i32(ones)))] * 4)
+        item = load_scalar(self.pop(), offset, opcode, align)
+        self.push_lanes([self.shared(apply("i32.mul", item, i32(ones)))] * 4)
 
     def load_lane(self) -> None:
         _, offset = self.read.access()
         lane = self.read.byte()
         lanes = list(self.pop_lanes())
-        lanes[lane] = _load(self.pop(), offset)
+        lanes[lane] = load_scalar(self.pop(), offset)
         self.push_lanes(lanes)
 
     def store_lanes(self, per_item: int, has_lane: bool) -> None:
@@ -324,22 +292,26 @@ class _Rewriting:
             address = self.shared(address)
         # All lanes come first: they may be read from where the others are written. The last is
         # written first: if any is out of bounds, it is, and none is written.
-        code = b"".join(address.code + _as_f32(lane).code for lane in lanes)
+        code = b"".join(address.code + as_f32(lane).code for lane in lanes)
         for index in reversed(range(per_item)):
-            code += _access(op.F32_STORE, 2, offset + 4 * index)
+            code += access(op.F32_STORE, 2, offset + 4 * index)
         self.statement(code)
 
     def store_narrow(self, opcode: int, nbytes: int) -> None:
         align, offset = self.read.access()
         lane, place = divmod(nbytes * self.read.byte(), 4)
-        value = _apply("i32.shr_u", self.pop_lanes()[lane], i32(8 * place))
-        self.statement(self.pop().code + value.code + _access(opcode, align, offset))
+        value = apply("i32.shr_u", self.pop_lanes()[lane], i32(8 * place))
+        self.statement(self.pop().code + value.code + access(opcode, align, offset))
 
     def vector_constant(self) -> None:
         self.push_lanes(i32(bits) for bits in struct.unpack("<4I", self.read.take(16)))
 
     def shuffle(self) -> None:
         picks = self.read.take(16)
+        if any(first % 4 for first in picks[::4]) or picks[2] % 4 != 2:
+            b, a = self.pop_lanes(), self.pop_lanes()
+            self.push_lanes(interleaved(self.shared, a, b, picks))
+            return
         chosen = [first // 4 for first in picks[::4]]
         whole = bytes(4 * lane + index for lane in chosen for index in range(4))
         assert picks == whole, "i8x16.shuffle of parts of 32-bit lanes has no scalar form"
@@ -353,7 +325,7 @@ class _Rewriting:
         self.push_lanes([self.shared(self.pop())] * 4)
 
     def extract_lane(self) -> None:
-        self.push(_as_f32(self.pop_lanes()[self.read.byte()]))
+        self.push(as_f32(self.pop_lanes()[self.read.byte()]))
 
     def replace_lane(self) -> None:
         lane, value = self.read.byte(), self.pop()
@@ -362,35 +334,35 @@ class _Rewriting:
         self.push_lanes(lanes)
 
     def complement(self) -> None:
-        self.push_lanes(_apply("i32.xor", x, i32(-1)) for x in self.pop_lanes())
+        self.push_lanes(apply("i32.xor", x, i32(-1)) for x in self.pop_lanes())
 
     def and_not(self) -> None:
         self.complement()
         b, a = self.pop_lanes(), self.pop_lanes()
-        self.push_lanes(_apply("i32.and", x, y) for x, y in zip(a, b, strict=True))
+        self.push_lanes(apply("i32.and", x, y) for x, y in zip(a, b, strict=True))
 
     def bit_select(self) -> None:
         """((a ^ b) & mask) ^ b"""
         mask, b, a = self.pop_lanes(), self.pop_lanes(), self.pop_lanes()
         b = tuple(self.shared(x) for x in b)
-        differ = [_apply("i32.xor", x, y) for x, y in zip(a, b, strict=True)]
-        taken = [_apply("i32.and", x, m) for x, m in zip(differ, mask, strict=True)]
-        self.push_lanes(_apply("i32.xor", x, y) for x, y in zip(taken, b, strict=True))
+        differ = [apply("i32.xor", x, y) for x, y in zip(a, b, strict=True)]
+        taken = [apply("i32.and", x, m) for x, m in zip(differ, mask, strict=True)]
+        self.push_lanes(apply("i32.xor", x, y) for x, y in zip(taken, b, strict=True))
 
     def pseudo_extremum(self, is_minimum: bool) -> None:
         """b where b < a (pmin) or a < b (pmax), else a: a where one of them is NaN."""
         b, a = ([self.shared(x) for x in self.pop_lanes()] for _ in range(2))
         takes_b = [
-            _apply("f32.lt", y, x) if is_minimum else _apply("f32.lt", x, y)
+            apply("f32.lt", y, x) if is_minimum else apply("f32.lt", x, y)
             for x, y in zip(a, b, strict=True)
         ]
-        self.push_lanes(_choose(c, y, x) for c, x, y in zip(takes_b, a, b, strict=True))
+        self.push_lanes(choose(c, y, x) for c, x, y in zip(takes_b, a, b, strict=True))
 
     def multiply_add(self, scalar: str) -> None:
         """c + a * b or c - a * b, rounded twice as relaxed SIMD allows."""
         c, b, a = self.pop_lanes(), self.pop_lanes(), self.pop_lanes()
-        products = [_apply("f32.mul", x, y) for x, y in zip(a, b, strict=True)]
-        self.push_lanes(_apply(scalar, z, p) for z, p in zip(c, products, strict=True))
+        products = [apply("f32.mul", x, y) for x, y in zip(a, b, strict=True)]
+        self.push_lanes(apply(scalar, z, p) for z, p in zip(c, products, strict=True))
 
 
 _OTHERS: dict[int, Callable[[_Rewriting, int], None]] = {
@@ -406,6 +378,8 @@ _OTHERS: dict[int, Callable[[_Rewriting, int], None]] = {
 
 _VECTOR: dict[str, Callable[[_Rewriting], None]] = {
     "v128.load": lambda r: r.load_lanes(4, (0, 1, 2, 3)),
+    "v128.load8x8_s": lambda r: r.load_widened("s"),
+    "v128.load8x8_u": lambda r: r.load_widened("u"),
     "v128.load8_splat": lambda r: r.load_narrow(op.I32_LOAD8_U, 0, 0x01010101),
     "v128.load16_splat": lambda r: r.load_narrow(op.I32_LOAD16_U, 1, 0x00010001),
     "v128.load32_splat": lambda r: r.load_lanes(1, (0, 0, 0, 0)),

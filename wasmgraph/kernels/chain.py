@@ -82,6 +82,25 @@ def _clip(_: Function, args: Sequence[Expr], numbers: Sequence[float]) -> Expr:
     return vector_math.clamp(args[0], numbers[0], numbers[1])
 
 
+def clamped(value: Expr, numbers: Sequence[float]) -> Expr:
+    """What a "quantise" step rounds: value / scale, from `low` to `high` (NaN is `low`).
+
+    Args:
+        numbers: Scale, zero point, and the bounds, which the zero point is added to last.
+    """
+    scale, _, low, high = numbers
+    if scale != 1.0:
+        value = binary("f32x4.div", value, f32x4(scale))
+    # pmax and pmin return the first operand where the second is NaN.
+    value = binary("f32x4.pmax", f32x4(low), value)
+    return binary("f32x4.pmin", f32x4(high), value)
+
+
+def _quantise(_: Function, args: Sequence[Expr], numbers: Sequence[float]) -> Expr:
+    rounded = unary("f32x4.nearest", clamped(args[0], numbers))
+    return binary("f32x4.add", rounded, f32x4(numbers[1])) if numbers[1] else rounded
+
+
 def _number(name: str) -> Emit:
     return lambda _, args, numbers: binary(name, args[0], f32x4(numbers[0]))
 
@@ -113,6 +132,7 @@ OPERATORS: dict[str, Emit] = {
     "floor": _one("f32x4.floor"),
     "ceil": _one("f32x4.ceil"),
     "round": _one("f32x4.nearest"),
+    "quantise": _quantise,
     "rsqrt": lambda _, args, __: binary("f32x4.div", f32x4(1.0), unary("f32x4.sqrt", args[0])),
     "square": lambda _, args, __: binary("f32x4.mul", args[0], args[0]),
     "relu": lambda _, args, __: binary("f32x4.pmax", args[0], f32x4(0.0)),

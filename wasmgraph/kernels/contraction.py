@@ -4,11 +4,7 @@ One kernel serves them all. A convolution over an input that is already padded i
 whose rows (output pixels) start anywhere and whose reduction is nested: kernel rows, kernel
 columns, input channels. Rows are numbered through all their axes, so an odd width wastes nothing.
 
-A tile keeps its accumulators in registers. In GFLOP/s, rows x vectors of columns (Wasmtime 50, one
-Zen 4 core at 3.6 GHz that does 58 at most, 240x240x256, 2026-11-20): 2x4 42.0, 3x3 40.3, 4x2 38.5,
-5x2 37.1, 6x2 33.2; 3x4 and 4x3 28.3, since with their operands they need more than 16 registers and
-Cranelift spills an accumulator. The inner loop of 2x4 is 24 instructions for 64 FLOP: 4 loads, 16
-multiplications and additions, 2 shuffles and a branch that is never taken.
+A tile keeps its accumulators in registers; `tiles` says of which shape.
 """
 
 from __future__ import annotations
@@ -36,12 +32,9 @@ from wasmgraph.kernels.chain import IDENTITY, Chain, emit_chain
 from wasmgraph.kernels.operands import RowOperand, load_operand
 from wasmgraph.kernels.rows import Axes, RowWalk, TileRows, advance, count
 from wasmgraph.kernels.sharing import LINE_FLOATS, Piece, Share, choose, pieces, whole
+from wasmgraph.kernels.tiles import LANES, ROWS_OF_TILE, column_blocks
 
-ROWS_OF_TILE = {4: 2, 3: 3, 2: 4, 1: 6}
-"""Rows per tile, by vectors of columns; see the module's measurement."""
-
-_COLUMN_COST = {4: 4.0, 3: 3.09, 2: 2.2, 1: 1.5}
-"""Time per tile row relative to one full vector, from the same measurement."""
+__all__ = ["LANES", "BatchAxis", "Contraction", "column_blocks", "emit_product"]
 
 CACHE_BYTES = 192 * 1024
 """How much of the rows' input is worked through before the next columns: it stays in a 512 KiB to
@@ -53,8 +46,6 @@ ROWS_STEP = 24
 WIDE = 4
 """From so many columns per row on, shares are of columns: the weights are so much larger than the
 rows' input that every thread should read a part of them only."""
-
-LANES = 4
 
 
 @dataclass(frozen=True)
@@ -105,6 +96,11 @@ class Contraction:
     def row_count(self) -> int:
         """How many rows one batch has."""
         return count(self.rows)
+
+    @property
+    def replaceable(self) -> int:
+        """How many of the last operands the output may lie upon, if they have its strides."""
+        return len(self.operands)
 
     @property
     def flops(self) -> int:
@@ -205,19 +201,6 @@ def emit_product(
 ) -> None:
     """The contraction as a part of another kernel; the pointers are as before when it is done."""
     _Assembly(f, spec, a, b, out, bias, list(operands)).run()
-
-
-def column_blocks(columns: int) -> tuple[int, ...]:
-    """How columns are cut: vectors per block, at most 4, the cheapest way."""
-    vectors = -(-columns // LANES)
-    best: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}
-    for total in range(1, vectors + 1):
-        best[total] = min(
-            (best[total - size][0] + cost, (*best[total - size][1], size))
-            for size, cost in _COLUMN_COST.items()
-            if size <= total
-        )
-    return tuple(sorted(best[vectors][1], reverse=True))
 
 
 class _Assembly:

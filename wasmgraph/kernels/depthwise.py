@@ -116,6 +116,11 @@ class Depthwise:
         return self.kernel_h * self.kernel_w
 
     @property
+    def replaceable(self) -> int:
+        """How many of the last operands the output may lie upon, if they have its strides."""
+        return len(self.operands)
+
+    @property
     def flops(self) -> int:
         """Multiplications and additions, those with padding included."""
         taps = self.kernel_h * self.kernel_w

@@ -54,6 +54,11 @@ class Elementwise:
     operands: tuple[Shape, ...]
     chain: Chain
 
+    @property
+    def replaceable(self) -> int:
+        """How many of the last operands the output may lie upon, if they have its strides."""
+        return len(self.operands)
+
     def assemble(self, name: str) -> Function:
         """Parameters: the operands, out."""
         assert self.chain.operands == len(self.operands)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wasmgraph.kernels.contraction import LANES, column_blocks
+from wasmgraph.kernels.tiles import LANES, column_blocks
 
 
 def packed_columns(columns: int) -> int:

@@ -21,11 +21,13 @@ def count(axes: Axes) -> int:
     return prod(extent for extent, _ in axes)
 
 
-def advance(f: Function, pointers: Sequence[Local], elements: Sequence[int]) -> None:
-    """Move pointers by numbers of float32 elements."""
+def advance(
+    f: Function, pointers: Sequence[Local], elements: Sequence[int], nbytes: int = 4
+) -> None:
+    """Move pointers by numbers of elements, float32 unless they have another size."""
     for pointer, count in zip(pointers, elements, strict=True):
         if count:
-            f.set(pointer, pointer + 4 * count)
+            f.set(pointer, pointer + nbytes * count)
 
 
 def merge_axes(axes: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
@@ -48,6 +50,7 @@ class TileRows:
     f: Function
     pointers: tuple[Local, ...]
     offsets: tuple[int, ...]
+    nbytes: int = 4
 
     @property
     def height(self) -> int:
@@ -55,29 +58,33 @@ class TileRows:
 
     def at(self, row: int, element: int) -> tuple[Local, int]:
         """Address of an element of a row, counted from where the reduction stands."""
-        return self.pointers[row if len(self.pointers) > 1 else 0], self.offsets[row] + 4 * element
+        pointer = self.pointers[row if len(self.pointers) > 1 else 0]
+        return pointer, self.offsets[row] + self.nbytes * element
 
     def move(self, elements: int) -> None:
-        advance(self.f, self.pointers, [elements] * len(self.pointers))
+        advance(self.f, self.pointers, [elements] * len(self.pointers), self.nbytes)
 
 
 class RowWalk:
     """Walks through the rows of a.
 
     Rows with one stride need one pointer. Otherwise a counter per inner axis tells when a row of
-    pixels ends and the pointer jumps.
+    pixels ends and the pointer jumps. Elements of a have `nbytes`.
     """
 
-    def __init__(self, f: Function, rows: tuple[tuple[int, int], ...], start: Expr) -> None:
+    def __init__(
+        self, f: Function, rows: tuple[tuple[int, int], ...], start: Expr, nbytes: int = 4
+    ) -> None:
         self.f = f
         self.rows = rows
+        self.nbytes = nbytes
         self.linear = len(rows) == 1
         self.pointer = f.new(start)
         self.counters = [f.new(i32(extent)) for extent, _ in rows[1:]]
 
     def fork(self) -> RowWalk:
         """A second walk that starts where this one is."""
-        copy = RowWalk(self.f, self.rows, self.pointer)
+        copy = RowWalk(self.f, self.rows, self.pointer, self.nbytes)
         for mine, other in zip(self.counters, copy.counters, strict=True):
             self.f.set(other, mine)
         return copy
@@ -88,7 +95,7 @@ class RowWalk:
     def skip(self, rows: int) -> None:
         """Go `rows` rows on."""
         if self.linear:
-            advance(self.f, [self.pointer], [rows * self.rows[0][1]])
+            advance(self.f, [self.pointer], [rows * self.rows[0][1]], self.nbytes)
             return
         with self.f.repeat(rows):
             self._next()
@@ -99,14 +106,14 @@ class RowWalk:
 
     def _carry(self, axis: int) -> None:
         f, rows = self.f, self.rows
-        advance(f, [self.pointer], [rows[axis][1]])
+        advance(f, [self.pointer], [rows[axis][1]], self.nbytes)
         if axis == 0:
             return
         counter = self.counters[axis - 1]
         f.set(counter, counter - 1)
         with f.when(binary("i32.eq", counter, i32(0))):
             f.set(counter, i32(rows[axis][0]))
-            advance(f, [self.pointer], [-rows[axis][0] * rows[axis][1]])
+            advance(f, [self.pointer], [-rows[axis][0] * rows[axis][1]], self.nbytes)
             self._carry(axis - 1)
 
     def tile(self, height: int) -> _TileContext:
@@ -125,12 +132,13 @@ class _TileContext:
         f = walk.f
         if walk.linear:
             self.taken = [f.new(walk.pointer)]
-            stride = walk.rows[0][1]
-            return TileRows(f, tuple(self.taken), tuple(4 * stride * i for i in range(self.height)))
+            stride = walk.nbytes * walk.rows[0][1]
+            offsets = tuple(stride * i for i in range(self.height))
+            return TileRows(f, tuple(self.taken), offsets, walk.nbytes)
         for _ in range(self.height):
             self.taken.append(f.new(walk.pointer))
             walk._next()
-        return TileRows(f, tuple(self.taken), (0,) * self.height)
+        return TileRows(f, tuple(self.taken), (0,) * self.height, walk.nbytes)
 
     def __exit__(self, *_: object) -> None:
         if self.walk.linear:

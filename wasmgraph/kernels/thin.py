@@ -23,9 +23,9 @@ from wasmgraph.assembler.function import (
     splat,
 )
 from wasmgraph.kernels.chain import IDENTITY, Chain, emit_chain
-from wasmgraph.kernels.contraction import LANES
 from wasmgraph.kernels.rows import Axes, RowWalk, TileRows, advance, count
 from wasmgraph.kernels.sharing import LINE_FLOATS, Share, pieces, whole
+from wasmgraph.kernels.tiles import LANES
 
 MAX_COLUMNS = 2
 MIN_ADJACENT = 8

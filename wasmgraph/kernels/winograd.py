@@ -31,16 +31,11 @@ from wasmgraph.assembler.function import (
     select,
 )
 from wasmgraph.kernels.chain import IDENTITY, Chain, emit_chain
-from wasmgraph.kernels.contraction import (
-    LANES,
-    BatchAxis,
-    Contraction,
-    column_blocks,
-    emit_product,
-)
+from wasmgraph.kernels.contraction import BatchAxis, Contraction, emit_product
 from wasmgraph.kernels.operands import PixelOperand, load_operand
 from wasmgraph.kernels.rows import advance
 from wasmgraph.kernels.sharing import LINE_FLOATS, Share, on_two_threads, pieces
+from wasmgraph.kernels.tiles import LANES, column_blocks
 
 TILE = 4
 INPUT_TILE = 6
@@ -186,6 +181,15 @@ class Winograd:
     def scratch_nbytes(self) -> int:
         """Bytes of the scratch buffer: transformed input, weights and products."""
         return 4 * _POINTS * sum(self.steps)
+
+    @property
+    def replaceable(self) -> int:
+        """How many of the last operands the output may lie upon, if they have its strides.
+
+        None where the last chunk overlaps the one before: it would read what that one wrote.
+        """
+        overlaps = self.chunks * self.chunk_rows > self.tiles[0]
+        return 0 if overlaps else len(self.operands)
 
     @property
     def flops(self) -> int:

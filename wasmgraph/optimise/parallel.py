@@ -93,7 +93,11 @@ def _call(call: Call, share: Share, storages: list[Storage]) -> Call:
         storages[moved[-1].storage] = replace(storage, nbytes=max(storage.nbytes, end))
     reads = len(call.reads)
     return replace(
-        call, kernel=share.kernel, reads=tuple(moved[:reads]), writes=tuple(moved[reads:])
+        call,
+        kernel=share.kernel,
+        reads=tuple(moved[:reads]),
+        writes=tuple(moved[reads:]),
+        replaceable=call.replaceable if getattr(share.kernel, "replaceable", 0) else (),
     )
 
 

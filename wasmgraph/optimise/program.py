@@ -85,6 +85,8 @@ class Call:
         reads, writes: Its parameters, in this order.
         nodes: Names of the ONNX nodes it computes.
         description: The operators, e.g. "conv2d + add + relu".
+        replaceable: Which reads the first write may lie upon: the kernel reads each of their
+            elements before it writes the one in its place, and never again.
     """
 
     kernel: Kernel
@@ -92,6 +94,7 @@ class Call:
     writes: tuple[Place, ...]
     nodes: tuple[str, ...]
     description: str
+    replaceable: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,13 @@ class View:
             n <= 1 or s == w for n, s, w in zip(self.shape, self.strides, wanted, strict=True)
         )
 
+    def lies_like(self, other: View) -> bool:
+        """Whether its elements are as far from its first one as another's of the same shape."""
+        return (self.shape, self.dtype) == (other.shape, other.dtype) and all(
+            n <= 1 or a == b
+            for n, a, b in zip(self.shape, self.strides, other.strides, strict=True)
+        )
+
     def permuted(self, axes: Sequence[int]) -> View:
         """With its axes in another order."""
         return replace(

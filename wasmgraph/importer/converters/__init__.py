@@ -21,9 +21,6 @@ REJECTED = {
     "Attention": "TVM reads it as com.microsoft's operator of that name",
     # Its definition is expanded instead.
     "RMSNormalization": "TVM has it wrong where all axes are normalised",
-    "LSTM": "recurrent operators are not supported yet",
-    "GRU": "recurrent operators are not supported yet",
-    "RNN": "recurrent operators are not supported yet",
     "If": "control flow is not supported yet",
     "Loop": "control flow is not supported yet",
     "Scan": "control flow is not supported yet",

@@ -112,6 +112,7 @@ class Builder:
                 tuple(map(_place, writes)),
                 names,
                 description,
+                _replaceable(kernel, reads, writes[0]),
             )
         )
 
@@ -163,6 +164,17 @@ def _outermost_first(
     shape: Sequence[int], order: Sequence[int], *strides: Sequence[int]
 ) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(values[axis] for axis in order) for values in (shape, *strides))
+
+
+def _replaceable(kernel: Kernel, reads: Sequence[View], out: View) -> tuple[int, ...]:
+    """Operands of an element-wise chain that have the output's strides."""
+    first = len(reads) - getattr(kernel, "replaceable", 0)
+    return tuple(
+        index
+        for index in range(first, len(reads))
+        if len(reads[index].shape) <= len(out.shape)
+        and reads[index].broadcast(out.shape).lies_like(out)
+    )
 
 
 def _place(view: View) -> Place:

@@ -18,6 +18,7 @@ from wasmgraph.optimise.select.elementwise import emit_chain, select_elementwise
 from wasmgraph.optimise.select.fallback import select_fallback
 from wasmgraph.optimise.select.library import select_library
 from wasmgraph.optimise.select.matmul import select_matmul
+from wasmgraph.optimise.select.recurrent import select_recurrent
 
 # Each returns False where it cannot handle the operator as it stands.
 _SELECTORS: dict[str, Callable[[Builder, Op], bool]] = {
@@ -48,6 +49,9 @@ _SELECTORS: dict[str, Callable[[Builder, Op], bool]] = {
 # Of opaque calls by the operator's name; what is not here is in the operator library.
 _OPAQUE: dict[str, Callable[[Builder, Op], None]] = {
     "bit_cast": movers.bit_cast,
+    "gru": select_recurrent,
+    "lstm": select_recurrent,
+    "rnn": select_recurrent,
 }
 
 # Each returns False where there is no kernel for this form of it.
