@@ -125,8 +125,10 @@ fn read(i: usize, file: Option<&str>) -> Result<(), String> {
         [place, ": ", &text, " (for input '", input.name(), "')"].concat()
     };
     let shape = npy::read_shape(&mut source, input.dtype()).map_err(explain)?;
-    let nbytes = shape.iter().product::<i64>() as usize * input.dtype().nbytes;
+    let extents = shape.clone();
     let address = abi::declare(i, shape).map_err(explain)?;
+    // As there is room for it, its size does not overflow.
+    let nbytes = extents.iter().product::<i64>() as usize * input.dtype().nbytes;
     // The input's address is that of as many bytes as its shape needs.
     let data = unsafe { std::slice::from_raw_parts_mut(address, nbytes) };
     npy::read_data(&mut source, data).map_err(explain)

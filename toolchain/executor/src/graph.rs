@@ -1,6 +1,7 @@
 //! The graph: tables that the link stage writes (wasmgraph/link/description_object.py) and their view
 //! as Rust sees it.
 
+use std::ffi::c_void;
 use std::slice::from_raw_parts;
 
 /// An element type; the names are numpy's, and NPY's code says how a file spells it.
@@ -132,7 +133,8 @@ pub struct Engine {
 
 #[repr(C)]
 struct Graph {
-    engine: *const Engine,
+    /// An `Engine`, which is Rust's own.
+    engine: *const c_void,
     axes: Table<Text>,
     inputs: Table<Tensor>,
     outputs: Table<Tensor>,
@@ -153,7 +155,8 @@ use empty::GRAPH;
 /// A graph without anything, so that `cargo test` has one.
 #[cfg(not(target_os = "wasi"))]
 mod empty {
-    use super::{Graph, Table};
+    use super::{Engine, Graph, Table};
+    use std::ffi::c_void;
     use std::ptr::null;
 
     impl<T> Table<T> {
@@ -166,7 +169,7 @@ mod empty {
     unsafe impl Sync for Graph {}
 
     pub static GRAPH: Graph = Graph {
-        engine: &crate::schedule::wasmgraph_static,
+        engine: &crate::schedule::wasmgraph_static as *const Engine as *const c_void,
         axes: Table::EMPTY,
         inputs: Table::EMPTY,
         outputs: Table::EMPTY,
@@ -177,7 +180,7 @@ mod empty {
 
 #[allow(unused_unsafe)] // only a graph that is linked is one to be unsafe about
 pub fn engine() -> &'static Engine {
-    unsafe { &*GRAPH.engine }
+    unsafe { &*GRAPH.engine.cast::<Engine>() }
 }
 
 /// The names of axes that are not fixed.

@@ -30,22 +30,22 @@ macro_rules! export {
 }
 
 #[path = "operators_axes.rs"]
-mod axes;
+pub mod axes;
 #[path = "operators_binary.rs"]
-mod binary;
+pub mod binary;
 #[path = "operators_linear.rs"]
 mod linear;
 #[path = "operators_number.rs"]
-mod number;
+pub mod number;
 #[path = "operators_resample.rs"]
 mod resample;
 #[path = "operators_scatter.rs"]
-mod scatter;
+pub mod scatter;
 #[path = "operators_words.rs"]
 pub mod words;
 
 /// What an operator answers where all is well.
-const DONE: i32 = 0;
+pub const DONE: i32 = 0;
 
 /// What it answers where an index lies outside of its tensor.
 const OUT_OF_RANGE: i32 = 2;

@@ -1,5 +1,6 @@
 //! What an operator sees of its node: parameters, inputs, room for outputs.
 
+use std::ffi::c_void;
 use std::slice::from_raw_parts;
 
 use super::run::{Body, Node, Slots, NO_SLOT};
@@ -127,13 +128,17 @@ pub unsafe fn table<T>(start: *const T, count: usize) -> &'static [T] {
     }
 }
 
-/// Passes an operator's answer to the run loop.
-pub fn finish(answer: Answer, reason: &mut Failure) -> bool {
-    match answer {
-        Ok(()) => true,
+/// Runs an operator for the run loop, whose `Node` says what the pointers are.
+pub unsafe fn answer(
+    call: *mut c_void,
+    reason: *mut c_void,
+    operator: fn(&mut Call) -> Answer,
+) -> i32 {
+    match operator(&mut *call.cast::<Call>()) {
+        Ok(()) => 1,
         Err(text) => {
-            *reason = text;
-            false
+            *reason.cast::<Failure>() = text;
+            0
         }
     }
 }

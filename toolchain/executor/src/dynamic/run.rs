@@ -1,6 +1,7 @@
 //! The nodes of a graph in their order, and the tensors in between.
 
 use std::cell::UnsafeCell;
+use std::ffi::c_void;
 
 use super::call::{room, table, Answer, Call, Failure};
 use super::value::{Tensor, Value};
@@ -25,8 +26,9 @@ impl<T> List<T> {
 /// One node, as the tables have it.
 #[repr(C)]
 pub struct Node {
-    /// Answers whether all is well; if not, the text says why.
-    operator: unsafe extern "C" fn(&mut Call, &mut Failure) -> bool,
+    /// Takes a `Call` and a `Failure`, which are Rust's own; not 0 where all is well, else the
+    /// failure says why.
+    operator: unsafe extern "C" fn(*mut c_void, *mut c_void) -> i32,
     words: *const i32,
     inputs: List<u32>,
     outputs: List<u32>,
@@ -68,7 +70,8 @@ impl Body {
         for node in self.nodes.get() {
             let mut reason = Failure::new();
             let mut call = Call::new(node, slots);
-            if !unsafe { (node.operator)(&mut call, &mut reason) } {
+            let (seen, told): (*mut Call, *mut Failure) = (&mut call, &mut reason);
+            if unsafe { (node.operator)(seen.cast(), told.cast()) } == 0 {
                 return Err([node.name.get(), ": ", &reason].concat());
             }
             for &slot in node.freed.get() {
@@ -118,13 +121,6 @@ impl Slots {
     pub fn clear(&mut self, slot: u32) -> Option<Value> {
         self.0[slot as usize].take()
     }
-
-    fn tensor(&self, slot: u32) -> Option<&Tensor> {
-        match self.get(slot) {
-            Some(Value::Tensor(tensor)) => Some(tensor),
-            _ => None,
-        }
-    }
 }
 
 /// The inputs as declared by the host, and what the last run left.
@@ -151,7 +147,9 @@ fn state() -> &'static mut State {
 fn declare(i: usize, dims: &[i64]) -> Result<*mut u8, String> {
     let inputs = &mut state().inputs;
     inputs.resize_with(graph::inputs().len(), || None);
-    let dims: Vec<usize> = dims.iter().map(|&d| d as usize).collect();
+    let dims = dims.iter().map(|&d| usize::try_from(d).ok());
+    let dims: Option<Vec<usize>> = dims.collect();
+    let dims = dims.ok_or("it is larger than memory")?;
     if let Some(known) = inputs[i].as_ref().filter(|known| known.dims == dims) {
         return Ok(known.start());
     }

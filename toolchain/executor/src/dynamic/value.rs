@@ -1,6 +1,5 @@
 //! What a slot holds.
 
-use std::ptr::null_mut;
 use std::rc::Rc;
 use std::slice::{from_raw_parts, from_raw_parts_mut};
 
@@ -46,7 +45,7 @@ impl Tensor {
             start,
             is_owned: true,
         });
-        (start != null_mut()).then_some(Tensor { dims, block, item })
+        (!start.is_null()).then_some(Tensor { dims, block, item })
     }
 
     /// A tensor whose bytes lie in the module's data.

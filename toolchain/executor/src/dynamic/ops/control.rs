@@ -17,7 +17,7 @@ fn branch(call: &mut Call) -> Answer {
 }
 
 /// Takes the results of a body out of their slots.
-fn results(call: &mut Call, body: &'static Body) -> Result<Vec<Value>, String> {
+pub fn results(call: &mut Call, body: &'static Body) -> Result<Vec<Value>, String> {
     let slots = call.slots();
     body.outputs
         .get()
@@ -30,7 +30,8 @@ fn results(call: &mut Call, body: &'static Body) -> Result<Vec<Value>, String> {
 }
 
 /// Inputs: trip count, condition (each may be left out), then what is carried. Body: number of the
-/// iteration, condition, carried values to condition, carried values, values to collect.
+/// iteration, condition, carried values -> condition, carried values, values to collect. Words: bytes
+/// per element of each collected value.
 fn repeat(call: &mut Call) -> Answer {
     let body = call.body(0);
     let limit = match call.has(0) {
@@ -75,28 +76,39 @@ fn repeat(call: &mut Call) -> Answer {
         call.set(i, value);
     }
     for (i, list) in lists.into_iter().enumerate() {
-        let stacked = stack(call, &list)?;
+        let item = call.words.size();
+        let stacked = stack(&list, 0, item)?;
         call.set_tensor(first + i, stacked);
     }
     Ok(())
 }
 
-/// Tensors of one shape along a new first axis. Words: bytes per element of each collected value, for
-/// those of which there are none.
-fn stack(call: &mut Call, list: &[Tensor]) -> Result<Tensor, String> {
-    let item = call.words.size();
-    if list.is_empty() {
-        return crate::dynamic::call::room(vec![0], item);
-    }
+/// Tensors of one shape along a new axis; where there are none, `item` says how many bytes an element
+/// would have.
+pub fn stack(list: &[Tensor], at: i64, item: usize) -> Result<Tensor, String> {
+    let rank = match list.first() {
+        Some(first) => first.dims.len(),
+        None => return crate::dynamic::call::room(vec![0], item),
+    };
+    let at = crate::dynamic::call::axis(at, rank + 1)?;
     let parts: Vec<Tensor> = list
         .iter()
-        .map(|t| t.reshaped([&[1][..], &t.dims].concat()))
+        .map(|tensor| {
+            let mut dims = tensor.dims.clone();
+            dims.insert(at.min(dims.len()), 1);
+            tensor.reshaped(dims)
+        })
         .collect();
-    match item {
-        1 => join::<u8>(&parts, 0),
-        2 => join::<u16>(&parts, 0),
-        4 => join::<u32>(&parts, 0),
-        _ => join::<u64>(&parts, 0),
+    join_any(&parts, at as i64)
+}
+
+/// `join` of tensors whose elements have the size that they say.
+pub fn join_any(parts: &[Tensor], at: i64) -> Result<Tensor, String> {
+    match parts.first().map_or(1, |part| part.item) {
+        1 => join::<u8>(parts, at),
+        2 => join::<u16>(parts, at),
+        4 => join::<u32>(parts, at),
+        _ => join::<u64>(parts, at),
     }
 }
 

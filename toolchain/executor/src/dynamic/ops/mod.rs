@@ -6,13 +6,16 @@
 
 macro_rules! export {
     ($name:literal, $function:path) => {
+        export!(exact concat!("wgd_", $name), $function);
+    };
+    (exact $symbol:expr, $function:path) => {
         const _: () = {
-            #[export_name = concat!("wgd_", $name)]
+            #[export_name = $symbol]
             unsafe extern "C" fn operator(
-                call: &mut $crate::dynamic::call::Call,
-                reason: &mut $crate::dynamic::call::Failure,
-            ) -> bool {
-                $crate::dynamic::call::finish($function(call), reason)
+                call: *mut std::ffi::c_void,
+                reason: *mut std::ffi::c_void,
+            ) -> i32 {
+                $crate::dynamic::call::answer(call, reason, $function)
             }
         };
     };
@@ -21,15 +24,20 @@ macro_rules! export {
             const _: () = {
                 #[export_name = concat!("wgd_", $name, "_", stringify!($dtype))]
                 unsafe extern "C" fn operator(
-                    call: &mut $crate::dynamic::call::Call,
-                    reason: &mut $crate::dynamic::call::Failure,
-                ) -> bool {
-                    $crate::dynamic::call::finish($function::<$dtype>(call), reason)
+                    call: *mut std::ffi::c_void,
+                    reason: *mut std::ffi::c_void,
+                ) -> i32 {
+                    $crate::dynamic::call::answer(call, reason, $function::<$dtype>)
                 }
             };
         )+
     };
 }
 
+mod binary;
+mod cast;
 mod control;
-mod shape;
+mod linear;
+mod scan;
+pub mod shape;
+mod unary;

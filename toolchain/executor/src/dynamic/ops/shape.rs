@@ -165,10 +165,13 @@ pub fn join<T: Copy>(parts: &[Tensor], given: i64) -> Result<Tensor, Failure> {
     Ok(out)
 }
 
-/// Words: rank, then for each axis of the result the input's.
+/// Words: rank, then for each axis of the result the input's; rank 0 turns all around.
 fn transpose<T: Copy>(call: &mut Call) -> Answer {
     let data = call.tensor(0)?;
-    let order = call.words.counted();
+    let mut order = call.words.counted().to_vec();
+    if order.is_empty() {
+        order = (0..data.dims.len() as i32).rev().collect();
+    }
     if order.len() != data.dims.len() {
         return Err("its permutation does not fit its input".to_string());
     }
@@ -265,6 +268,34 @@ pub fn broadcast_steps(dims: &[usize], rank: usize) -> Vec<usize> {
     steps
 }
 
+/// Inputs: data, repeats along each axis.
+fn tile<T: Copy>(call: &mut Call) -> Answer {
+    let data = call.tensor(0)?;
+    let repeats = call.numbers(1)?;
+    let rank = data.dims.len();
+    if repeats.len() != rank {
+        return Err("it has not one repeat per axis".to_string());
+    }
+    // Each axis is two: how often, and what; then they are one again.
+    let own = strides(&data.dims);
+    let (mut pairs, mut steps) = (Dims::new(), Vec::new());
+    for k in 0..rank {
+        pairs.extend([repeats[k].max(0) as usize, data.dims[k]]);
+        steps.extend([0, own[k]]);
+    }
+    let dims = pairs
+        .chunks_exact(2)
+        .map(|pair| pair[0].checked_mul(pair[1]));
+    let dims: Option<Dims> = dims.collect();
+    let mut out = call.room::<T>(pairs)?;
+    gather_strided(data.items::<T>(), 0, &steps, &mut out);
+    call.set_tensor(
+        0,
+        out.reshaped(dims.ok_or("its result is larger than memory")?),
+    );
+    Ok(())
+}
+
 export!("identity", identity);
 export!("shape", shape);
 export!("size", size);
@@ -275,3 +306,4 @@ export!("flatten", flatten);
 export!("concat", concat, u8 u16 u32 u64);
 export!("transpose", transpose, u8 u16 u32 u64);
 export!("expand", expand, u8 u16 u32 u64);
+export!("tile", tile, u8 u16 u32 u64);

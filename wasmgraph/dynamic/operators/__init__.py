@@ -1,0 +1,28 @@
+"""How each ONNX operator becomes calls of the executor's: one module per family.
+
+A converter takes a `NodeView`, emits calls and returns the node's outputs. Attributes and inputs
+are both understood where an operator moved one to the other, as nodes inside of branches and loops
+keep the opset that the model was written in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnx
+
+from wasmgraph.dynamic.operators import control, elementwise, linear, shape
+from wasmgraph.dynamic.view import Converter
+
+CONVERTERS: Mapping[tuple[str, str], Converter] = {
+    **shape.CONVERTERS,
+    **elementwise.CONVERTERS,
+    **linear.CONVERTERS,
+    **control.CONVERTERS,
+}
+"""By domain and operator."""
+
+
+def converter_for(node: onnx.NodeProto) -> Converter | None:
+    """The converter of a node's operator, or None."""
+    return CONVERTERS.get(("" if node.domain == "ai.onnx" else node.domain, node.op_type))
