@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,16 @@ def required_constant(expr: Any, what: str) -> NDArray[Any]:
     if value is None:
         raise NotImplementedError(f"{what} is computed at run time; it must be a constant")
     return value
+
+
+def require_shape(expr: Any, shape: Sequence[int], what: str) -> None:
+    """Check what shape inference does not: an operator of the library trusts its shapes.
+
+    Raises:
+        ValueError: the tensor has another shape.
+    """
+    if shape_of(expr) != tuple(shape):
+        raise ValueError(f"{what} has the shape {list(shape_of(expr))}, not {list(shape)}")
 
 
 def operand(inputs: Any, index: int) -> Any:

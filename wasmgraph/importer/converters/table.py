@@ -22,6 +22,8 @@ from wasmgraph.importer.converters import (
     reductions,
     resize,
     scatter,
+    spectra,
+    windows,
 )
 
 Converter = Callable[[Any, Sequence[Any], Mapping[str, Any]], Any]
@@ -31,8 +33,11 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "BitCast"): elementwise.bit_cast,
     ("", "BitShift"): arithmetic.bit_shift,
     ("", "Clip"): elementwise.clip,
+    ("", "Col2Im"): windows.col2im,
     ("", "CumProd"): axes.cumulative_product,
     ("", "CumSum"): axes.cumulative_sum,
+    ("", "DFT"): spectra.dft,
+    ("", "DeformConv"): windows.deform_conv,
     ("", "Det"): linear.determinant,
     ("", "Dropout"): elementwise.dropout,
     ("", "EyeLike"): generators.eye_like,
@@ -42,6 +47,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "LSTM"): recurrent.lstm,
     ("", "LpNormalization"): normalisation.lp_normalization,
     ("", "Max"): elementwise.maximum,
+    ("", "MaxUnpool"): windows.max_unpool,
     ("", "Mean"): elementwise.mean,
     ("", "MelWeightMatrix"): generators.only_folded,
     ("", "Min"): elementwise.minimum,
@@ -52,6 +58,8 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "RNN"): recurrent.rnn,
     ("", "Resize"): resize.resize,
     ("", "ReverseSequence"): axes.reverse_sequence,
+    ("", "RoiAlign"): windows.roi_align,
+    ("", "STFT"): spectra.stft,
     ("", "ScatterElements"): scatter.scatter_elements,
     ("", "ScatterND"): scatter.scatter_nd,
     ("", "Slice"): indexing.slice_,
@@ -62,5 +70,6 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
 
 FOR_MORE_OUTPUTS: dict[tuple[str, str], Converter] = {
     ("", "LayerNormalization"): normalisation.layer_norm_with_statistics,
+    ("", "MaxPool"): windows.max_pool_with_indices,
 }
-"""Of operators whose further outputs TVM lacks; it converts nodes that ask for the first one."""
+"""Of operators whose further outputs TVM lacks; where only the first is read, it converts them."""

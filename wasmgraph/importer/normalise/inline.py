@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 from onnx import defs, inliner
 
-from wasmgraph.importer.converters import is_supported
+from wasmgraph.importer.converters import find_converter, is_supported
 from wasmgraph.importer.network import Network, network_to_proto
 
 
@@ -24,7 +24,7 @@ def inline_schema_functions(network: Network) -> None:
     hopeless: set[tuple[str, str]] = set()
     while True:
         for node in network.nodes:
-            if has_function_body(node.domain, node.op_type, network):
+            if find_converter(node) or has_function_body(node.domain, node.op_type, network):
                 _write_out_defaults(node, network)
         wanted = _expandable(network) - hopeless
         if not wanted:
@@ -61,9 +61,14 @@ def _write_out_defaults(node: onnx.NodeProto, network: Network) -> None:
 
     Function bodies refer to the attributes of the call, and onnx's inliner and shape inference
     pass on only those that are written there: the Cast in HannWindow would end up without a type.
+    Converters need not know that DFT's axis has another default from opset 20 on; and shape
+    inference takes an STFT that does not say so for a two-sided one.
     """
+    version = network.opsets.get(node.domain)
+    if version is None or not defs.has(node.op_type, version, node.domain):
+        return
     given = {attribute.name for attribute in node.attribute}
-    schema = defs.get_schema(node.op_type, network.opsets[node.domain], node.domain)
+    schema = defs.get_schema(node.op_type, version, node.domain)
     for name, attribute in sorted(schema.attributes.items()):
         if name not in given and attribute.default_value.name:
             node.attribute.append(attribute.default_value)
