@@ -39,6 +39,8 @@ mod columns;
 mod linear;
 #[path = "operators_number.rs"]
 mod number;
+#[path = "operators_pad.rs"]
+mod pad;
 #[path = "operators_pooling.rs"]
 mod pooling;
 #[path = "operators_regions.rs"]
