@@ -30,6 +30,7 @@ from wasmgraph.kernels.packing import pack_columns
 from wasmgraph.kernels.recurrent_cells import CELLS, Cell, Elements, Pass
 from wasmgraph.kernels.rows import advance
 from wasmgraph.kernels.sharing import Share, pieces
+from wasmgraph.kernels.vector_product import emit_vector_product
 
 _ADD = Chain(2, (Step("add", (0, 1)),))
 
@@ -247,21 +248,25 @@ class _Assembly:
         columns = part_columns(spec.cell, spec.hidden)
         before = sum(columns[:part])
         r_offset = spec.hidden * spec._part_width(before) if spec.packed else before
-        kernel = Contraction(
-            batch=(),
-            rows=((spec.batch, spec.hidden),),
-            out_row=spec.width,
-            reduce=((spec.hidden, 1),),
-            columns=columns[part],
-            b_row=0 if spec.packed else spec.width,
-            has_bias=not with_x and "recurrent_bias" in self.at,
-            chain=_ADD if with_x else IDENTITY,
-            operands=(RowOperand((), spec.x_row, 1),) if with_x else (),
-        )
-        r, out = f.new(self.at["r"] + 4 * r_offset), f.new(self.at["gates"] + 4 * before)
-        x = f.new(self.at["x"] + 4 * before)
-        bias = self.at["recurrent_bias"] if kernel.has_bias else None
-        emit_product(f, kernel, self.at[rows], r, out, bias, [x] if with_x else [])
+        h, out = self.at[rows], f.new(self.at["gates"] + 4 * before)
+        r, x = f.new(self.at["r"] + 4 * r_offset), f.new(self.at["x"] + 4 * before)
+        bias = None if with_x else self.at.get("recurrent_bias")
+        if spec.batch == 1 and spec.packed:
+            start = x if with_x else bias
+            emit_vector_product(f, spec.hidden, columns[part], h, r, out, start)
+        else:
+            kernel = Contraction(
+                batch=(),
+                rows=((spec.batch, spec.hidden),),
+                out_row=spec.width,
+                reduce=((spec.hidden, 1),),
+                columns=columns[part],
+                b_row=0 if spec.packed else spec.width,
+                has_bias=bias is not None,
+                chain=_ADD if with_x else IDENTITY,
+                operands=(RowOperand((), spec.x_row, 1),) if with_x else (),
+            )
+            emit_product(f, kernel, h, r, out, bias, [x] if with_x else [])
         f.release(r, out, x)
 
     def _each_row(self, element_wise: Pass, *, masked: bool) -> None:
