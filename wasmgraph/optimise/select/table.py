@@ -108,7 +108,6 @@ def _select_group(builder: Builder, group: Group) -> Obstacle | None:
         return None
     obstacle = _select_op(builder, group.anchor)
     if obstacle is None and group.chain.steps:
-        shape = builder.graph.tensors[group.output].shape
         views = [builder.view(t) for t in (group.anchor.outputs[0], *group.operands)]
-        builder.set(group.output, emit_chain(builder, group.chain, views, shape, group.nodes))
+        emit_chain(builder, group.chain, views, group.output, group.nodes)
     return obstacle
