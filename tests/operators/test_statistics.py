@@ -33,6 +33,10 @@ def in_float32(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
     return tuple(array.astype(np.float32) for array in arrays)
 
 
+def integers(dtype: str) -> Array:
+    return RNG.integers(0 if dtype.startswith("u") else -99, 99, (3, 4)).astype(dtype)
+
+
 def of_nothing(op: str, value: float, dtype: str = "float32") -> Case:
     x = EMPTY.astype(dtype)
     expected = np.full((2, 1, 3), value).astype(dtype)
@@ -61,6 +65,11 @@ CASES = [
     of_nothing("ReduceMax", -(2**31), "int32"),
     of_nothing("ReduceMin", 255, "uint8"),
     of_nothing("ReduceMin", True, "bool"),
+    *(
+        Case(f"of {t}", "ReduceMean", (integers(t), fixed([1])))
+        for t in ("int32", "int64", "uint32")
+    ),
+    Case("of all integers", "ReduceMean", (RNG.integers(-99, 99, (3, 4)),), {"keepdims": 0}),
     Case("of bool", "ReduceMax", (BOOLS, fixed([1])), {"keepdims": 0}),
     Case("of all bools", "ReduceMin", (BOOLS,), {"keepdims": 0}),
     Case("of no axes", "ReduceMin", (BOOLS,), {"noop_with_empty_axes": 1}, (BOOLS,)),
