@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wasmgraph.cli.compile import parse_shapes
 from wasmgraph.cli.console import FILE, Terminal, common_options, example
+from wasmgraph.cli.shapes import shapes_option
 from wasmgraph.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -25,14 +25,7 @@ if TYPE_CHECKING:
     )
 )
 @click.argument("model", type=FILE, metavar="MODEL.onnx")
-@click.option(
-    "--shape",
-    "shapes",
-    callback=parse_shapes,
-    multiple=True,
-    metavar="NAME=DIMS",
-    help="Fix an input's shape, e.g. image=1,3,224,224; once per input.",
-)
+@shapes_option
 @common_options
 def command(terminal: Terminal, model: Path, shapes: dict[str, tuple[int, ...]]) -> None:
     """Say whether MODEL.onnx would compile, and list everything that stands in the way.
