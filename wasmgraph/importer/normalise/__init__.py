@@ -13,6 +13,7 @@ from wasmgraph.importer.normalise.simplify import (
     remove_dead_nodes,
     remove_no_ops,
 )
+from wasmgraph.importer.normalise.transposed import pad_transposed_convolutions
 from wasmgraph.importer.normalise.upgrade import upgrade_opset
 from wasmgraph.importer.normalise.widen import widen_float16
 
@@ -21,6 +22,7 @@ PASSES = (
     inline_schema_functions,
     remove_no_ops,
     fold_constants,
+    pad_transposed_convolutions,
     widen_float16,
     remove_no_ops,
     drop_empty_operands,
