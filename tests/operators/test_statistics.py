@@ -16,6 +16,7 @@ X = RNG.normal(size=(2, 3, 4, 5)).astype(np.float32)
 CHANNELS = tuple(RNG.uniform(0.5, 2, 3).astype(np.float32) for _ in range(4))
 ROWS = tuple(RNG.uniform(0.5, 2, (4, 5)).astype(np.float32) for _ in range(2))
 EMPTY = np.zeros((2, 0, 3), np.float32)
+DOUBLES = tuple(vector.astype(np.float64) for vector in CHANNELS[:2])
 BOOLS = np.array([[True, False], [False, False], [True, True]])
 
 
@@ -27,6 +28,13 @@ def training(x: Array, scale: Array, bias: Array, mean: Array, var: Array) -> tu
     normal = (x - own_mean.reshape(shape)) / np.sqrt(own_var.reshape(shape) + np.float32(1e-5))
     y = normal * scale.reshape(shape) + bias.reshape(shape)
     return y, 0.7 * mean + 0.3 * own_mean, 0.7 * var + 0.3 * own_var
+
+
+def of_one_group(x: Array, scale: Array, bias: Array) -> Array:
+    """GroupNormalization where a group is a whole image."""
+    axes, shape = (1, 2, 3), (-1, 1, 1)
+    normal = (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + 1e-5)
+    return np.asarray(normal * scale.reshape(shape) + bias.reshape(shape))
 
 
 def in_float32(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -52,6 +60,14 @@ CASES = [
         {"training_mode": 1, "momentum": 0.7},
         in_float32(training(X, *CHANNELS)),
         outputs=3,
+    ),
+    Case("in double precision", "InstanceNormalization", (X.astype(np.float64), *DOUBLES)),
+    Case(
+        "in double precision",
+        "GroupNormalization",
+        (X.astype(np.float64), *DOUBLES),
+        {"num_groups": 1},
+        (of_one_group(X.astype(np.float64), *DOUBLES),),
     ),
     Case("all outputs", "LayerNormalization", (X, *ROWS), {"axis": 2}, outputs=3),
     Case("without a bias", "LayerNormalization", (X, ROWS[0]), {"axis": -2}, outputs=3),

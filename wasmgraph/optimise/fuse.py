@@ -17,8 +17,17 @@ MAX_OPERANDS = 6
 
 MAX_REGION = 12
 
-# Ops that compute many products per element and can apply a chain to what they computed.
-ANCHORS = frozenset(["nn.conv1d", "nn.conv2d", "nn.conv3d", "nn.conv2d_transpose", "matmul"])
+# Ops that compute much per element and can apply a chain to what they computed.
+ANCHORS = frozenset(
+    [
+        "nn.conv1d",
+        "nn.conv2d",
+        "nn.conv3d",
+        "nn.conv2d_transpose",
+        "matmul",
+        "channel_norm",
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ class _Grouping:
         for index, op in enumerate(self.graph.ops):
             if index in self.taken:
                 continue
-            if op.kind in ANCHORS and self._is_float(op):
+            if op.name in ANCHORS and self._is_float(op):
                 group = self._grow(index, is_anchor=True)
             elif self._steps(op) is not None:
                 group = self._grow(index, is_anchor=False)

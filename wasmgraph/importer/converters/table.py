@@ -46,6 +46,8 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "Gather"): indexing.gather,
     ("", "GRU"): recurrent.gru,
     ("", "IsInf"): elementwise.is_inf,
+    ("", "GroupNormalization"): normalisation.group_norm,
+    ("", "InstanceNormalization"): normalisation.instance_norm,
     ("", "LSTM"): recurrent.lstm,
     ("", "LpNormalization"): normalisation.lp_normalization,
     ("", "Max"): elementwise.maximum,

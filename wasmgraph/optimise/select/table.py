@@ -13,6 +13,7 @@ from wasmgraph.optimise.options import DEFAULT, Options
 from wasmgraph.optimise.program import Program
 from wasmgraph.optimise.select import images, movers, reductions
 from wasmgraph.optimise.select.builder import Builder
+from wasmgraph.optimise.select.channel_norm import select_channel_norm
 from wasmgraph.optimise.select.convolution import select_convolution, select_transposed
 from wasmgraph.optimise.select.elementwise import emit_chain, select_elementwise
 from wasmgraph.optimise.select.fallback import select_fallback
@@ -57,6 +58,7 @@ _OPAQUE: dict[str, Callable[[Builder, Op], None]] = {
 # Each returns False where there is no kernel for this form of it.
 _ANCHORED: dict[str, Callable[[Builder, Group], bool]] = {
     "matmul": select_matmul,
+    "channel_norm": select_channel_norm,
     "nn.conv1d": select_convolution,
     "nn.conv2d": select_convolution,
     "nn.conv3d": select_convolution,
@@ -104,7 +106,7 @@ def _select_group(builder: Builder, group: Group) -> Obstacle | None:
     if group.anchor is None:
         select_elementwise(builder, group)
         return None
-    if _ANCHORED[group.anchor.kind](builder, group):
+    if _ANCHORED[group.anchor.name](builder, group):
         return None
     obstacle = _select_op(builder, group.anchor)
     if obstacle is None and group.chain.steps:
