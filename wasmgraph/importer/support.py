@@ -7,6 +7,7 @@ import onnx
 from wasmgraph.errors import ModelError, Obstacle, UnsupportedModelError
 from wasmgraph.importer.converters import why_unsupported
 from wasmgraph.importer.network import Network, TensorType, subgraphs
+from wasmgraph.importer.normalise.expand_quantised import is_expanded
 from wasmgraph.importer.normalise.inline import has_function_body
 from wasmgraph.metadata import DTYPE_NBYTES, MAX_TENSOR_NBYTES
 
@@ -103,7 +104,7 @@ def _all_nodes(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
 
 
 def _will_be_replaced(node: onnx.NodeProto, network: Network) -> bool:
-    if has_function_body(node.domain, node.op_type, network):
+    if is_expanded(node) or has_function_body(node.domain, node.op_type, network):
         return True
     return not node.domain and node.op_type in REPLACED_BY_UPGRADE
 

@@ -19,6 +19,7 @@ from wasmgraph.importer.converters import (
     linear,
     normalisation,
     padding,
+    quantised,
     recurrent,
     reductions,
     resize,
@@ -73,6 +74,8 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "TensorScatter"): scatter.tensor_scatter,
     ("", "TopK"): axes.top_k,
 }
+
+CONVERTERS |= quantised.CONVERTERS
 
 FOR_MORE_OUTPUTS: dict[tuple[str, str], Converter] = {
     ("", "LayerNormalization"): normalisation.layer_norm_with_statistics,

@@ -6,8 +6,11 @@ After it: one opset, no functions, static shapes, and nothing left that can be c
 from __future__ import annotations
 
 from wasmgraph.importer.network import Network
+from wasmgraph.importer.normalise.expand_quantised import expand_quantised
 from wasmgraph.importer.normalise.fold import fold_constants
 from wasmgraph.importer.normalise.inline import inline_schema_functions
+from wasmgraph.importer.normalise.integer_products import multiply_integers
+from wasmgraph.importer.normalise.move_quantised import move_quantised
 from wasmgraph.importer.normalise.simplify import (
     drop_empty_operands,
     remove_dead_nodes,
@@ -19,6 +22,7 @@ from wasmgraph.importer.normalise.widen import widen_float16
 
 PASSES = (
     upgrade_opset,
+    expand_quantised,
     inline_schema_functions,
     remove_no_ops,
     fold_constants,
@@ -26,6 +30,8 @@ PASSES = (
     widen_float16,
     remove_no_ops,
     drop_empty_operands,
+    move_quantised,
+    multiply_integers,
     remove_dead_nodes,
 )
 
