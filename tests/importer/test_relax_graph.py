@@ -140,6 +140,14 @@ def test_training_is_refused() -> None:
         imported(make_model(nodes, {"x": (1, 4)}, "y", weights))
 
 
+def test_what_is_random_is_refused_for_that() -> None:
+    """Also where a definition leads there: Bernoulli's is made of RandomUniformLike."""
+    nodes = [node("RandomNormalLike", "x", "y"), node("Bernoulli", "x", "z")]
+    with pytest.raises(UnsupportedModelError) as caught:
+        imported(make_model(nodes, {"x": (1, 4)}, "y z"))
+    assert "random" in caught.value.obstacles[0].reason
+
+
 def test_an_output_of_another_shape_than_onnx_says_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["CONVERTERS", "Converter", "find_converter", "is_supported", "why_unsupported"]
 
-# TVM's importer has a converter of this name which is wrong or means something else.
+_RANDOM = "what it gives is random: no two runs would agree"
+
+# TVM's importer has a converter of this name which is wrong or means something else; or it has
+# none, and there is more to say than that.
 REJECTED = {
     "Attention": "TVM reads it as com.microsoft's operator of that name",
     # Its definition is expanded instead.
@@ -29,6 +32,11 @@ REJECTED = {
     "NonZero": "the size of its output depends on data",
     "Unique": "the size of its output depends on data",
     "Compress": "the size of its output depends on data",
+    "Multinomial": _RANDOM,
+    "RandomNormal": _RANDOM,
+    "RandomNormalLike": _RANDOM,
+    "RandomUniform": _RANDOM,
+    "RandomUniformLike": _RANDOM,
     "Optional": "optional values are not supported",
     "OptionalHasElement": "optional values are not supported",
     "OptionalGetElement": "optional values are not supported",
