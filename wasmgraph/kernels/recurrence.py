@@ -29,7 +29,7 @@ from wasmgraph.kernels.operands import RowOperand
 from wasmgraph.kernels.packing import pack_columns
 from wasmgraph.kernels.recurrent_cells import CELLS, Cell, Elements, Pass
 from wasmgraph.kernels.rows import advance
-from wasmgraph.kernels.sharing import Share, pieces
+from wasmgraph.kernels.sharing import LINE_FLOATS, Share, pieces
 from wasmgraph.kernels.vector_product import emit_vector_product
 
 _ADD = Chain(2, (Step("add", (0, 1)),))
@@ -135,13 +135,16 @@ class Recurrence:
         ways = len(self.directions)
         if count < ways:
             return (Share(self, (0,) * len(self.parameters)),)
-        return tuple(
-            self._share(index, first, rows)
-            for index in range(ways)
-            for first, rows in pieces(self.batch, count // ways)
-        )
+        found: list[Share] = []
+        scratch = 0
+        for index in range(ways):
+            for first, rows in pieces(self.batch, count // ways):
+                found.append(self._share(index, first, rows, scratch))
+                lines = -(-replace(self, batch=rows).scratch_nbytes // (4 * LINE_FLOATS))
+                scratch += lines * LINE_FLOATS
+        return tuple(found)
 
-    def _share(self, index: int, first: int, rows: int) -> Share:
+    def _share(self, index: int, first: int, rows: int, scratch: int = 0) -> Share:
         state = index * self.batch * self.hidden + first * self.hidden
         elements = {
             "x": index * self.width + first * self.x_row,
@@ -151,7 +154,7 @@ class Recurrence:
             "lengths": first,
             "y": index * self.hidden + first * self.y_row,
             **dict.fromkeys(("initial_h", "initial_c", "h", "c"), state),
-            "scratch": 0,
+            "scratch": scratch,
         }
         kernel = replace(self, batch=rows, directions=(self.directions[index],))
         return Share(kernel, tuple(4 * elements[name] for name in self.parameters))
@@ -252,8 +255,8 @@ class _Assembly:
         r, x = f.new(self.at["r"] + 4 * r_offset), f.new(self.at["x"] + 4 * before)
         bias = None if with_x else self.at.get("recurrent_bias")
         if spec.batch == 1 and spec.packed:
-            start = x if with_x else bias
-            emit_vector_product(f, spec.hidden, columns[part], h, r, out, start)
+            added = x if with_x else None
+            emit_vector_product(f, spec.hidden, columns[part], h, r, out, bias, added)
         else:
             kernel = Contraction(
                 batch=(),
