@@ -9,6 +9,7 @@ from typing import Any
 from wasmgraph.importer.converters.library import library_call, suffix, suffix_of_moved
 from wasmgraph.importer.converters.static import (
     as_dtype,
+    axis_within,
     dtype_of,
     require_shape,
     required_constant,
@@ -18,7 +19,7 @@ from wasmgraph.importer.converters.static import (
 
 def _around(shape: Sequence[int], axis: int) -> tuple[int, int, int]:
     """How many elements there are before, along and after an axis."""
-    axis %= len(shape)
+    axis = axis_within(axis, len(shape))
     return prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
 
 

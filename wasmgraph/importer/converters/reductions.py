@@ -10,6 +10,7 @@ from tvm import relax
 
 from wasmgraph.importer.converters.static import (
     as_dtype,
+    axis_within,
     constant,
     dtype_of,
     operand,
@@ -63,7 +64,7 @@ def _axes(inputs: Sequence[Any], attrs: Mapping[str, Any], rank: int) -> list[in
     axes = [] if given is None else required_constant(given, "the axes").tolist()
     if not axes and not attrs.get("noop_with_empty_axes", 0):
         return list(range(rank))
-    return [int(axis) % rank for axis in axes]
+    return [axis_within(int(axis), rank) for axis in axes]
 
 
 def _of_nothing(op: str, dtype: np.dtype[Any]) -> Any:

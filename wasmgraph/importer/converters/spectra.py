@@ -11,6 +11,7 @@ import numpy as np
 from wasmgraph.importer.converters.library import library_call, suffix
 from wasmgraph.importer.converters.static import (
     as_dtype,
+    axis_within,
     constant,
     dtype_of,
     operand,
@@ -26,12 +27,14 @@ def dft(_bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     axis = int(attrs.get("axis", -2))
     if operand(inputs, 2) is not None:
         axis = int(required_constant(inputs[2], "the axis").item())
-    axis %= len(shape)
+    axis = axis_within(axis, len(shape))
     inverse, onesided = bool(attrs.get("inverse", 0)), bool(attrs.get("onesided", 0))
     half = inverse and onesided  # the spectrum of something real
     length = 2 * (shape[axis] - 1) if half else shape[axis]
     if operand(inputs, 1) is not None:
         length = int(required_constant(inputs[1], "the length").item())
+    if length < 1:
+        raise ValueError(f"the length of the transform is {length}")
     wanted = length // 2 + 1 if onesided and not inverse else length
     words = [
         prod(shape[:axis]),
@@ -59,6 +62,8 @@ def stft(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     if window is None:
         window = constant(np.ones(length), dtype)
     require_shape(window, [length], "the window")
+    if step < 1 or not 1 <= length <= shape[1]:
+        raise ValueError(f"frames of {length} by steps of {step} in {shape[1]} elements")
     frames = 1 + (shape[1] - length) // step
     wanted = length // 2 + 1 if attrs.get("onesided", 1) else length
     is_complex = int(len(shape) == 3 and shape[2] == 2)

@@ -61,6 +61,17 @@ def require_shape(expr: Any, shape: Sequence[int], what: str) -> None:
         raise ValueError(f"{what} has the shape {list(shape_of(expr))}, not {list(shape)}")
 
 
+def axis_within(axis: int, rank: int) -> int:
+    """The axis counted from the front; shape inference does not look at axes that are operands.
+
+    Raises:
+        ValueError: there is no such axis.
+    """
+    if not -rank <= axis < rank:
+        raise ValueError(f"there is no axis {axis} among {rank}")
+    return axis % rank
+
+
 def operand(inputs: Any, index: int) -> Any:
     """An optional input: None where it is left out or beyond the end."""
     return inputs[index] if index < len(inputs) else None

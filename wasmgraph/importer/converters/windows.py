@@ -103,6 +103,8 @@ def max_unpool(_bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any
     found = natural
     if wanted is not None:
         found = tuple(required_constant(wanted, "the output's shape").tolist())
+    if len(found) != len(natural):
+        raise ValueError(f"the output's shape {list(found)} has not {len(natural)} axes")
     words = [prod(shape), *counted(natural), *found]
     return library_call(f"max_unpool_{suffix(dtype)}", [x, indices], [(dtype, found)], words)
 
@@ -138,6 +140,8 @@ def deform_conv(_bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> An
     windows = windows_of(attrs, weight_shape[2:], shape[2:])
     out = windows.count(shape[2:])
     groups, offset_groups = int(attrs.get("group", 1)), int(attrs.get("offset_group", 1))
+    if shape[1] % groups or weight_shape[0] % groups or shape[1] % offset_groups:
+        raise ValueError(f"{groups} groups and {offset_groups} of offsets do not divide channels")
     taps = offset_groups * prod(windows.kernel)
     require_shape(offsets, (shape[0], 2 * taps, *out), "the offsets")
     require_shape(weights, (weight_shape[0], shape[1] // groups, *windows.kernel), "the weights")
@@ -167,6 +171,8 @@ def roi_align(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     """RoiAlign; TVM shifts regions by half a pixel before it scales them."""
     x, regions, images = inputs
     shape, dtype, count = shape_of(x), dtype_of(x), shape_of(regions)[0]
+    if 0 in shape[2:]:
+        raise ValueError(f"images of shape {list(shape)} have no elements")
     require_shape(regions, (count, 4), "the regions")
     require_shape(images, [count], "the indices of images")
     out = (int(attrs.get("output_height", 1)), int(attrs.get("output_width", 1)))
