@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,13 @@ from wasmgraph.kernels.byte_padding import PadBytes
 from wasmgraph.kernels.chain import IDENTITY, Chain
 from wasmgraph.kernels.contraction import BatchAxis
 from wasmgraph.kernels.integer_contraction import IntegerContraction, TypedOperand
+from wasmgraph.kernels.integer_depthwise import (
+    CHANNELS,
+    MAX_TAPS,
+    IntegerDepthwise,
+    blocks_of_channels,
+    pack_integer_depthwise,
+)
 from wasmgraph.kernels.integer_packing import pack_integer_columns, packed_depth, per_column
 from wasmgraph.kernels.operands import RowOperand
 from wasmgraph.kernels.rows import Axes, merge_axes
@@ -21,7 +29,7 @@ from wasmgraph.optimise.fuse import Group
 from wasmgraph.optimise.opgraph import Op
 from wasmgraph.optimise.select.builder import Builder
 from wasmgraph.optimise.select.elementwise import describe
-from wasmgraph.optimise.select.typed import with_bounds_joined
+from wasmgraph.optimise.select.typed import emit_typed, with_bounds_joined
 from wasmgraph.optimise.select.windows import Window
 from wasmgraph.optimise.view import View, channel_last, merged_axes
 
@@ -53,6 +61,9 @@ def _conv(builder: Builder, anchor: Op, group: Group) -> None:
     space = range(2, len(shape))
     rows = [(shape[0], source.strides[0])]
     rows += [(shape[a], source.strides[a] * window.strides[a - 2]) for a in space]
+    if _is_depthwise(window, weights, channels):
+        _depthwise(builder, group, window, source, weights, shape)
+        return
     kernel = weights.shape[2:]
     reduce = [
         (k, source.strides[a] * d) for a, k, d in zip(space, kernel, window.dilation, strict=True)
@@ -71,6 +82,69 @@ def _conv(builder: Builder, anchor: Op, group: Group) -> None:
     out = builder.allocate(shape, info.dtype, channel_last(len(shape)))
     product = _Product(batch, merge_axes(rows), reduce_axes, columns, 1, window.groups)
     _emit(builder, group, product, source, grouped, out)
+
+
+def _is_depthwise(window: Window, weights: NDArray[Any], channels: int) -> bool:
+    return (
+        weights.ndim == 4
+        and window.groups == channels == weights.shape[0]
+        and channels >= CHANNELS
+        and prod(weights.shape[2:]) <= MAX_TAPS
+    )
+
+
+def _depthwise(
+    builder: Builder,
+    group: Group,
+    window: Window,
+    source: View,
+    weights: NDArray[Any],
+    shape: tuple[int, ...],
+) -> None:
+    """A filter per channel. What follows goes along if it reads nothing else."""
+    anchor = group.anchor
+    assert anchor is not None
+    chain = with_bounds_joined(group.chain)
+    fused = chain.operands == 1
+    wanted = builder.graph.tensors[group.output].dtype
+    dtype = wanted if fused else "float32"
+    out = builder.allocate(shape, dtype, channel_last(4))
+    name = builder.graph.tensors[anchor.inputs[1]].name
+    reads = [source, builder.weight(pack_integer_depthwise(weights), name)]
+    vectors = [builder.value(tensor) for tensor in anchor.inputs[2:]]
+    bias = vectors[-1]
+    assert bias is not None
+    reads.append(builder.weight(blocks_of_channels(bias)))
+    if dtype != "int32":
+        multiplier = vectors[0]
+        assert multiplier is not None
+        chain, multiplier = rescaled(chain, multiplier) if fused else (chain, multiplier)
+        reads.append(builder.weight(blocks_of_channels(multiplier)))
+    kernel = IntegerDepthwise(
+        batch=shape[0],
+        out_h=shape[2],
+        out_w=shape[3],
+        channels=shape[1],
+        in_batch=source.strides[0],
+        in_row=source.strides[2],
+        in_col=source.strides[3],
+        out_batch=out.strides[0],
+        out_row=out.strides[2],
+        out_col=out.strides[3],
+        kernel=(weights.shape[2], weights.shape[3]),
+        stride=(window.strides[0], window.strides[1]),
+        dilation=(window.dilation[0], window.dilation[1]),
+        is_signed=source.dtype == "int8",
+        out=dtype,
+        chain=chain if fused else IDENTITY,
+    )
+    label = describe(group.chain if fused else IDENTITY, "int8_depthwise_conv")
+    builder.emit(kernel, reads, [out], group.nodes, label)
+    if fused:
+        builder.set(group.output, out)
+    else:
+        views = [out, *(builder.view(tensor) for tensor in group.operands)]
+        emit_typed(builder, group.chain, views, group.output, group.nodes)
 
 
 def _window(anchor: Op) -> Window:

@@ -12,7 +12,7 @@ from wasmgraph.kernels.typed_elementwise import TypedElementwise
 from wasmgraph.optimise.fuse import Group
 from wasmgraph.optimise.select.builder import Builder
 from wasmgraph.optimise.select.elementwise import _weight_of, describe, readable
-from wasmgraph.optimise.view import merged_axes
+from wasmgraph.optimise.view import View, merged_axes
 
 
 def is_typed(builder: Builder, group: Group) -> bool:
@@ -22,13 +22,24 @@ def is_typed(builder: Builder, group: Group) -> bool:
 
 
 def select_typed(builder: Builder, group: Group) -> None:
-    """A kernel for a group without an anchor; its result lies like the largest operand."""
-    info = builder.graph.tensors[group.output]
+    """A kernel for a group without an anchor."""
     views = [builder.view(tensor) for tensor in group.operands]
+    emit_typed(builder, group.chain, views, group.output, group.nodes)
+
+
+def emit_typed(
+    builder: Builder,
+    chain: Chain,
+    views: Sequence[View],
+    output: int,
+    nodes: frozenset[int],
+) -> None:
+    """Compute a tensor by a chain; it lies in the order of the largest operand."""
+    info = builder.graph.tensors[output]
     full = [view for view in views if view.shape == info.shape]
     order = max(full, key=_weight_of).order() if full else None
-    out = builder.place(group.output, order)
-    wide = [readable(builder, view, info.shape, out, group.nodes) for view in views]
+    out = builder.place(output, order)
+    wide = [readable(builder, view, info.shape, out, nodes) for view in views]
     axes = out.order()
 
     def arranged(values: Sequence[int]) -> tuple[int, ...]:
@@ -37,11 +48,10 @@ def select_typed(builder: Builder, group: Group) -> None:
     merged, strides = merged_axes(
         arranged(info.shape), arranged(out.strides), *(arranged(view.strides) for view in wide)
     )
-    chain = with_bounds_joined(group.chain)
     dtypes = tuple(view.dtype for view in (*wide, out))
-    kernel = TypedElementwise(merged, strides[0], strides[1:], chain, dtypes)
-    builder.emit(kernel, wide, [out], group.nodes, describe(group.chain))
-    builder.set(group.output, out)
+    kernel = TypedElementwise(merged, strides[0], strides[1:], with_bounds_joined(chain), dtypes)
+    builder.emit(kernel, wide, [out], nodes, describe(chain))
+    builder.set(output, out)
 
 
 def with_bounds_joined(chain: Chain) -> Chain:
