@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from benchmarks.node import find_node
 from benchmarks.report import draw
 from benchmarks.results import ModelResult
 from benchmarks.session import Options, measure_model
-from benchmarks.systems import all_systems
+from benchmarks.systems import System, all_systems
 from benchmarks.targets import judge
 from wasmgraph.cli.console import Terminal
 from wasmgraph.progress import stage
@@ -111,7 +112,7 @@ def main(
         f"\n{environment['seconds']:.0f} s in all, load average up to {busiest:.1f}; "
         f"everything measured: {target}"
     )
-    sys.exit(0 if all(map(_measured, results)) else EXIT_NOT_MEASURED)
+    sys.exit(0 if all(_measured(result, systems) for result in results) else EXIT_NOT_MEASURED)
 
 
 def _headline(environment: dict[str, Any]) -> str:
@@ -151,9 +152,10 @@ def _write(
     target.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
-def _measured(result: ModelResult) -> bool:
-    """Whether wasmgraph ran the model and agreed."""
-    return result.problem is None and result.system("wasmgraph-1").problem is None
+def _measured(result: ModelResult, systems: Sequence[System]) -> bool:
+    """Whether wasmgraph ran the model and agreed, under every engine that is there."""
+    ours = [system.key for system in systems if system.runs_wasm and system.missing is None]
+    return result.problem is None and all(result.system(key).problem is None for key in ours)
 
 
 if __name__ == "__main__":

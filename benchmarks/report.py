@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.results import ModelResult, Shipped, SystemResult, geometric_mean, known, ratio
+from benchmarks.results import ModelResult, Shipped, SystemResult, geometric_mean, known
 from benchmarks.systems import LABELS, THREADS, System, SystemName
-from benchmarks.targets import Judged, Verdict, judge
+from benchmarks.targets import LONG_MS, Judged, Verdict, judge, long_models
 from wasmgraph.cli.tables import plain_table, size
 from wasmgraph.runtime.base import printable
 
@@ -51,10 +51,11 @@ def draw(console: Console, results: Sequence[ModelResult], systems: Sequence[Sys
 
 
 def speed_table(results: Sequence[ModelResult], threads: int) -> Table:
-    """Medians per system, the ratio to onnxruntime-web; for one thread the share of the limit."""
+    """Medians per system, the ratio to onnxruntime-web; besides, for one thread the share of the
+    limit, for several the ratio to one.
+    """
     columns = [*LABELS.values(), "web / ours"]
-    if threads == 1:
-        columns += ["GFLOP/s", "of limit"]
+    columns += ["GFLOP/s", "of limit"] if threads == 1 else [f"our 1 / {threads}"]
     table = plain_table("model", *columns, right=columns)
     for result in results:
         ours, web = f"wasmgraph-{threads}", f"ort-web-{threads}"
@@ -64,6 +65,8 @@ def speed_table(results: Sequence[ModelResult], threads: int) -> Table:
             median, flops = result.median(ours), result.flops
             rate = flops / median / 1e6 if flops is not None and median else None
             cells += [_shown(rate, "{:.1f}"), _shown(result.share_of_limit(), "{:.0%}")]
+        else:
+            cells.append(_shown(result.speedup("wasmgraph-1", ours), "{:.2f}x"))
         table.add_row(result.name, *cells)
     return table
 
@@ -77,12 +80,15 @@ def summary_lines(results: Sequence[ModelResult], threads: int) -> Iterator[str]
             return result.speedup(key, f"wasmgraph-{threads}")
 
         ratios = known(results, speedup)
-        mean = geometric_mean(ratios.values())
-        if mean is not None:
-            least, worst = min((value, name) for name, value in ratios.items())
+        if ratios:
+            yield f"{LABELS[other]} over {LABELS['wasmgraph']}: {_mean_and_worst(ratios)}"
+    if threads > 1:
+        several = f"wasmgraph-{threads}"
+        ratios = known(long_models(results), lambda result: result.speedup("wasmgraph-1", several))
+        if ratios:
             yield (
-                f"{LABELS[other]} over {LABELS['wasmgraph']}: geometric mean {mean:.2f}x, "
-                f"worst {worst} {least:.2f}x, {len(ratios)} models"
+                f"{LABELS['wasmgraph']}, 1 thread over {threads}: {_mean_and_worst(ratios)} "
+                f"above {LONG_MS:g} ms"
             )
 
 
@@ -101,14 +107,32 @@ def disturbance_lines(results: Sequence[ModelResult]) -> Iterator[str]:
         f"\nThe machine was busy with other work: single threads had {statistics.mean(shares):.0%} "
         "of their core. The fastest runs instead of the medians:"
     )
-    ratios = known(results, lambda r: ratio(r.fastest("ort-web-1"), r.fastest("wasmgraph-1")))
-    mean = geometric_mean(ratios.values())
-    if mean is not None:
-        least, worst = min((value, name) for name, value in ratios.items())
-        yield f"  web / ours: geometric mean {mean:.2f}x, worst {worst} {least:.2f}x"
+
+    def fastest(slower: str, faster: str, of: Iterable[ModelResult] = results) -> dict[str, float]:
+        return known(of, lambda result: result.fastest_speedup(slower, faster))
+
+    compared = {
+        "web / ours": fastest("ort-web-1", "wasmgraph-1"),
+        "web / ours, 2 threads": fastest("ort-web-2", "wasmgraph-2"),
+        f"our 1 thread / 2, above {LONG_MS:g} ms": fastest(
+            "wasmgraph-1", "wasmgraph-2", long_models(results)
+        ),
+    }
+    for what, ratios in compared.items():
+        if ratios:
+            yield f"  {what}: {_mean_and_worst(ratios)}"
     limits = known(results, ModelResult.fastest_share_of_limit)
     if limits:
         yield "  of limit: " + ", ".join(f"{name} {share:.0%}" for name, share in limits.items())
+
+
+def _mean_and_worst(ratios: Mapping[str, float]) -> str:
+    """Of at least one model."""
+    least, worst = min((value, name) for name, value in ratios.items())
+    return (
+        f"geometric mean {geometric_mean(ratios.values()):.2f}x, worst {worst} {least:.2f}x, "
+        f"{len(ratios)} model{'s' if len(ratios) > 1 else ''}"
+    )
 
 
 def start_table(results: Sequence[ModelResult]) -> Table:

@@ -17,7 +17,7 @@ from benchmarks.models import Model, ModelsError, make_inputs, prepare
 from benchmarks.node import Node
 from benchmarks.results import ModelResult, Shipped, SystemResult, ratio
 from benchmarks.shipping import HOST_FILES, ORT_WEB_FILES, shipped
-from benchmarks.systems import System, python_worker, threads_supported
+from benchmarks.systems import System, python_worker
 from benchmarks.tensorfiles import Array, read_tensors, write_tensors
 from benchmarks.worker import Worker, WorkerError
 from wasmgraph.errors import WasmgraphError
@@ -93,7 +93,7 @@ def measure_model(
     write_tensors(folder / "inputs", inputs)
 
     reporter.advance("compile")
-    compiled, problems = _compile(model, onnx_file, options)
+    compiled, problems = _compile(model, onnx_file, systems, options)
     seats = []
     for system in systems:
         graph = compiled.get(system.threads)
@@ -113,11 +113,12 @@ def measure_model(
 
 
 def _compile(
-    model: Model, onnx_file: Path, options: Options
+    model: Model, onnx_file: Path, systems: Sequence[System], options: Options
 ) -> tuple[dict[int, Compiled], dict[int, str]]:
-    """Graphs and problems by number of threads."""
+    """Graphs and problems by number of threads: the plain one, and what the systems run besides."""
     compiled, problems = {}, {}
-    for threads in (1, 2) if threads_supported() else (1,):
+    wanted = {system.threads for system in systems if system.runs_wasm and not system.missing}
+    for threads in sorted({1} | wanted):
         try:
             compiled[threads] = compile_model(
                 onnx_file,

@@ -22,7 +22,9 @@ ORT_WEB_FILES = (
 )
 """What a web page with the wasm backend loads: the smallest bundle, and its only wasm."""
 
-HOST_FILES = (FOLDER / "node" / "graph_host.mjs",)
+HOST_FILES = tuple(
+    FOLDER / "node" / name for name in ("graph_host.mjs", "wasi.mjs", "threads.mjs", "helper.mjs")
+)
 """What a JavaScript program needs to run a graph."""
 
 

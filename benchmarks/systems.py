@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 from benchmarks.node import Node
-from wasmgraph.runtime.wasmtime_engine import WasmtimeEngine
 
 SystemName = Literal["wasmgraph", "wasmgraph-node", "ort-web", "native"]
 LABELS: dict[SystemName, str] = {
@@ -20,7 +19,6 @@ LABELS: dict[SystemName, str] = {
     "native": "onnxruntime",
 }
 THREADS = (1, 2)
-NOT_YET = "not supported yet"
 _SCRIPTS = Path(__file__).resolve().parent / "node"
 
 
@@ -57,13 +55,10 @@ def all_systems(node: Node) -> list[System]:
     systems = []
     for threads in THREADS:
         scarce = f"this machine has {cores} core" if cores < threads else None
-        unthreaded = NOT_YET if threads > 1 and not threads_supported() else None
-        # The host of benchmarks/node/graph_host.mjs has no shared memory and no workers.
-        one_thread_host = NOT_YET if threads > 1 else None
         onnxruntime = None if find_spec("onnxruntime") else "pip install onnxruntime"
         missing: dict[SystemName, str | None] = {
-            "wasmgraph": unthreaded,
-            "wasmgraph-node": node.missing or one_thread_host,
+            "wasmgraph": None,
+            "wasmgraph-node": node.missing,
             "ort-web": node.ort_web_missing,
             "native": onnxruntime,
         }
@@ -72,11 +67,6 @@ def all_systems(node: Node) -> list[System]:
             for name, reason in missing.items()
         ]
     return systems
-
-
-def threads_supported() -> bool:
-    """Whether this wasmgraph compiles and runs graphs with threads."""
-    return WasmtimeEngine.capabilities.threads
 
 
 def _command(name: SystemName, node: Node) -> tuple[str, ...]:

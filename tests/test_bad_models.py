@@ -189,17 +189,17 @@ class TestUnsupportedOperators:
     def test_what_only_the_converter_finds_is_listed_with_the_rest(self, refuse: Refusal) -> None:
         model = make_model(
             [
-                node("Clip", "x low", "a", name="computed bound"),
+                node("CumSum", "x axis", "a", name="computed axis"),
                 node("Cast", "s", "t", to=TensorProto.INT64),
                 node("Reshape", "a t", "b", name="computed shape"),
                 node("Relu", "b", "y", name="fine"),
             ],
-            {"x": (2, 3), "low": (), "s": ("int32", (2,))},
+            {"x": (2, 3), "axis": ("int64", ()), "s": ("int32", (2,))},
             "y",
         )
         error = refuse(model, UnsupportedModelError, "run time")
         assert isinstance(error, UnsupportedModelError)
-        assert [o.node for o in error.obstacles] == ["computed bound", "computed shape"]
+        assert [o.node for o in error.obstacles] == ["computed axis", "computed shape"]
 
     def test_strings_are_refused_as_input(self, refuse: Refusal) -> None:
         model = make_model([node("Identity", "s", "y")], {"s": ("str", (2,))}, {"y": ("str", (2,))})

@@ -13,11 +13,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from wasmgraph import errors
+    from wasmgraph.checking import CheckReport, check
     from wasmgraph.compiler import CompileReport, compile  # noqa: A004
     from wasmgraph.runtime import Graph, load
     from wasmgraph.verification import verify
 
 _HOMES = {
+    "CheckReport": "wasmgraph.checking",
+    "check": "wasmgraph.checking",
     "CompileReport": "wasmgraph.compiler",
     "compile": "wasmgraph.compiler",
     "Graph": "wasmgraph.runtime",
@@ -26,7 +29,17 @@ _HOMES = {
     "errors": "wasmgraph",
 }
 
-__all__ = ["CompileReport", "Graph", "__version__", "compile", "errors", "load", "verify"]
+__all__ = [
+    "CheckReport",
+    "CompileReport",
+    "Graph",
+    "__version__",
+    "check",
+    "compile",
+    "errors",
+    "load",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> object:

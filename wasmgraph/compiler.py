@@ -19,6 +19,7 @@ from wasmgraph.progress import SILENT, Reporter, stage
 if TYPE_CHECKING:
     import onnx
 
+    from wasmgraph.importer import LoadedModel
     from wasmgraph.optimise import Options
     from wasmgraph.verification import VerifyReport
 
@@ -121,7 +122,6 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
         ModelError, UnsupportedModelError, InputError, ToolchainError: as their docstrings say.
         VerificationError: the outputs disagree; the graph is not written.
     """
-    from wasmgraph.importer import import_model, load_model
     from wasmgraph.link import find_rust, link
     from wasmgraph.optimise import Options
     from wasmgraph.verification import find_onnxruntime
@@ -138,11 +138,8 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
     with ExitStack() as stack:
         unfinished = stack.enter_context(replaced_when_done(target))
         kept = bundle_dir and stack.enter_context(folder_filled_when_done(Path(bundle_dir)))
-        with _ONE_AT_A_TIME, interrupts_kept():
-            with stage(reporter, "import", seconds):
-                imported = import_model(load_model(model), shapes, reporter)
-            options = Options(winograd=winograd, threads=threads)
-            bundle = _build(imported, simd, options, seconds, reporter)
+        options = Options(winograd=winograd, threads=threads)
+        bundle = make_bundle(model, shapes, simd, options, seconds, reporter)
         with stage(reporter, "link", seconds):
             linked = link(bundle, unfinished, reporter)
         if verify:
@@ -190,19 +187,43 @@ def _target(model: Model, out: str | Path | None) -> Path:
     return Path((name or "model") + ".wasm")
 
 
-def _build(
-    imported: Any, simd: SimdLevel, options: Options, seconds: dict[str, float], reporter: Reporter
+def make_bundle(
+    model: Model | LoadedModel,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    simd: SimdLevel = "simd128",
+    options: Options | None = None,
+    seconds: dict[str, float] | None = None,
+    reporter: Reporter = SILENT,
 ) -> Bundle:
+    """All stages before the linker.
+
+    Args:
+        model: A path, a model in memory, or what `importer.load_model` gave.
+        shapes, simd: As for `compile`.
+        options: What else was chosen.
+        seconds: Gets the wall time of each stage.
+        reporter: Told about stages.
+
+    Raises:
+        ModelError, UnsupportedModelError, InputError: as their docstrings say.
+    """
     from wasmgraph.codegen import generate
+    from wasmgraph.importer import LoadedModel, import_model, load_model
     from wasmgraph.lower import lower
     from wasmgraph.optimise import optimise
+    from wasmgraph.optimise.options import DEFAULT
 
-    with stage(reporter, "optimise", seconds):
-        program = optimise(imported, reporter, options)
-    with stage(reporter, "lower", seconds):
-        lowered = lower(program, simd, reporter)
-    with stage(reporter, "codegen", seconds):
-        return generate(program, lowered, imported.source, simd, reporter)
+    seconds = {} if seconds is None else seconds
+    with _ONE_AT_A_TIME, interrupts_kept():
+        with stage(reporter, "import", seconds):
+            loaded = model if isinstance(model, LoadedModel) else load_model(model)
+            imported = import_model(loaded, shapes, reporter)
+        with stage(reporter, "optimise", seconds):
+            program = optimise(imported, reporter, options or DEFAULT)
+        with stage(reporter, "lower", seconds):
+            lowered = lower(program, simd, reporter)
+        with stage(reporter, "codegen", seconds):
+            return generate(program, lowered, imported.source, simd, reporter)
 
 
 def _verify(

@@ -6,8 +6,7 @@ await serve({
   async imports() {
     const { Graph } = await import("./graph_host.mjs");
     return async (model, threads) => {
-      if (threads !== 1) throw new Error("this host runs graphs on one thread");
-      const graph = await Graph.load(read(model));
+      const graph = await Graph.load(read(model), threads);
       return {
         prepare: (tensors) =>
           graph.metadata.inputs.map(({ name }) => tensors.find((t) => t.name === name).bytes),

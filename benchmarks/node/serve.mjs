@@ -66,7 +66,7 @@ export async function serve({ imports }) {
       reply({ error: String(error?.message ?? error) });
     }
   }
-  process.exit(0); // onnxruntime-web's threads would keep the process alive
+  process.exit(0); // a system's threads would keep the process alive
 }
 
 function readTensors(folder) {

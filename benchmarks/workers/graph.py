@@ -26,9 +26,7 @@ def imports() -> Create:
             return {"guest": guest_memory(self.graph.path, inputs).to_json()}
 
     def create(model: str, threads: int) -> System:
-        # One thread is the default, and all that a graph without threads can have.
-        options: dict[str, Any] = {} if threads == 1 else {"threads": threads}
-        return System(load(model, **options))
+        return System(load(model, threads=threads))
 
     return create
 

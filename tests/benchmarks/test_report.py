@@ -41,6 +41,15 @@ def test_medians_ratio_and_share_stand_in_the_model_s_row() -> None:
     assert row.split() == ["tiny", "40.0", "-", "90.0", "8.125", "2.25x", "25.0", "50%"]
 
 
+def test_with_two_threads_the_gain_over_one_stands_in_the_model_s_row() -> None:
+    systems = {**RESULT.systems, "wasmgraph-2": timed(25.0), "ort-web-2": timed(50.0)}
+    text = drawn([replace(RESULT, systems=systems)])
+    rows = [line for line in text.splitlines() if line.startswith("tiny")]
+    assert rows[1].split() == ["tiny", "25.0", "-", "50.0", "-", "2.00x", "1.60x"]
+    gain = "1 thread over 2: geometric mean 1.60x, worst tiny 1.60x, 1 model above 10 ms"
+    assert f"wasmgraph, Wasmtime, {gain}" in text
+
+
 def test_load_memory_bytes_and_compile_time_are_there() -> None:
     text = drawn([RESULT])
     for expected in ("77.0", "1.500 + 2.500", "125.0x", "50.0 MB", "123 KB", "14.0 MB", "4.2 s"):
@@ -61,10 +70,14 @@ def test_other_work_on_the_machine_is_pointed_out_with_the_fastest_runs() -> Non
     disturbed = {
         "wasmgraph-1": SystemResult(latency=latency, cpu_share=0.5),
         "ort-web-1": SystemResult(latency=Latency.of([30.0, 90.0]), cpu_share=0.5),
+        "wasmgraph-2": SystemResult(latency=Latency.of([16.0, 50.0])),
+        "ort-web-2": SystemResult(latency=Latency.of([24.0, 80.0])),
     }
     text = drawn([replace(RESULT, systems=disturbed)])
     assert "single threads had 50% of their core" in text
     assert "web / ours: geometric mean 1.50x" in text  # 30 over 20
+    assert "web / ours, 2 threads: geometric mean 1.50x" in text  # 24 over 16
+    assert "our 1 thread / 2, above 10 ms: geometric mean 1.25x, worst tiny 1.25x" in text
     assert "tiny 100%" in text  # 50 of 50 GFLOP/s
 
 

@@ -70,5 +70,6 @@ def test_json_has_what_is_computed_too() -> None:
     data = json.loads(json.dumps(ModelResult("m", systems=systems).to_json()))
     assert data["ort_web_over_wasmgraph_1"] == 3.0
     assert data["ort_web_over_wasmgraph_2"] is None
+    assert data["wasmgraph_1_over_2"] is None
     assert data["systems"]["wasmgraph-1"]["load_and_first"] == 3.0
     assert data["systems"]["wasmgraph-1"]["latency"]["median"] == 10.0

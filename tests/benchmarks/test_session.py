@@ -14,10 +14,11 @@ from benchmarks import __main__ as command_line
 from benchmarks import session
 from benchmarks.models import Model, find_models
 from benchmarks.node import FOLDER, Node, find_node
-from benchmarks.results import ModelResult
+from benchmarks.results import ModelResult, SystemResult
 from benchmarks.session import Options, measure_model
-from benchmarks.systems import System, all_systems
+from benchmarks.systems import LABELS, THREADS, System, all_systems
 from tests.conftest import DIGITS
+from wasmgraph.wasmfile import read_metadata
 
 QUICK = {"seconds": 0.1, "warm_up": 0.0, "slices": 2}
 
@@ -47,14 +48,15 @@ def measured(node: Node, cache: Path, digits: Model) -> ModelResult:
     return measure_model(digits, all_systems(node), node, Options(cache, **QUICK))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("key", ["wasmgraph-1", "native-1", "wasmgraph-node-1", "ort-web-1"])
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("name", LABELS)
 def test_every_system_that_is_there_is_measured(
-    measured: ModelResult, node: Node, key: str
+    measured: ModelResult, node: Node, name: str, threads: int
 ) -> None:
-    if key == "wasmgraph-node-1" and node.missing:
-        pytest.skip(node.missing)
-    if key == "ort-web-1" and node.ort_web_missing:
-        pytest.skip(node.ort_web_missing)
+    key = f"{name}-{threads}"
+    (system,) = (system for system in all_systems(node) if system.key == key)
+    if system.missing:
+        pytest.skip(system.missing)
     result = measured.system(key)
     assert result.problem is None
     assert result.latency is not None
@@ -66,7 +68,7 @@ def test_every_system_that_is_there_is_measured(
     assert result.max_abs is not None
     assert result.max_abs < 1e-4
     assert result.cpu_share is not None
-    assert 0 < result.cpu_share < 1.1
+    assert 0 < result.cpu_share < threads + 0.1
 
 
 def test_the_graph_is_loaded_cold_and_warm_and_its_memory_known(measured: ModelResult) -> None:
@@ -99,21 +101,39 @@ def test_the_second_time_the_graph_is_not_compiled_again(
     assert again.compile_seconds == measured.compile_seconds
 
 
+def test_two_threads_run_the_graph_that_was_compiled_for_several(
+    measured: ModelResult, cache: Path
+) -> None:
+    if measured.system("wasmgraph-2").problem is not None:
+        pytest.skip("this machine has 1 core")
+    for folder, threads in (("graphs-1", False), ("graphs-2", True)):
+        (graph,) = (cache / folder).glob("*.wasm")
+        assert read_metadata(graph.read_bytes()).threads is threads
+
+
+@pytest.mark.parametrize("key", ["wasmgraph-1", "wasmgraph-2"])
 def test_a_system_that_disagrees_is_not_timed(
-    measured: ModelResult, node: Node, cache: Path, digits: Model, monkeypatch: pytest.MonkeyPatch
+    measured: ModelResult,
+    node: Node,
+    cache: Path,
+    digits: Model,
+    monkeypatch: pytest.MonkeyPatch,
+    key: str,
 ) -> None:
     assert measured.problem is None
+    systems = [s for s in all_systems(node) if s.key in (key, "native-1") and not s.missing]
+    if len(systems) < 2:
+        pytest.skip("this machine has 1 core")
     honest = session.read_tensors
 
     def wrong_graph(folder: Path) -> dict[str, np.ndarray]:
-        factor = np.float32(1.01) if folder.name == "wasmgraph-1" else np.float32(1)
+        factor = np.float32(1.01) if folder.name == key else np.float32(1)
         return {name: array * factor for name, array in honest(folder).items()}
 
     monkeypatch.setattr(session, "read_tensors", wrong_graph)
-    systems = [s for s in all_systems(node) if s.key in ("wasmgraph-1", "native-1")]
     result = measure_model(digits, systems, node, Options(cache, **QUICK))  # type: ignore[arg-type]
-    assert re.match("disagrees: output 'probabilities'", result.system("wasmgraph-1").problem or "")
-    assert result.system("wasmgraph-1").latency is None
+    assert re.match("disagrees: output 'probabilities'", result.system(key).problem or "")
+    assert result.system(key).latency is None
     assert result.system("native-1").latency is not None
 
 
@@ -143,7 +163,26 @@ def test_one_command_prints_tables_and_writes_json(
     assert data["environment"]["versions"]["onnxruntime"]
     assert data["environment"]["cpu"]
     assert data["models"][0]["systems"]["native-1"]["latency"]["median"] > 0
-    assert len(data["goals"]) == 10
+    assert len(data["goals"]) == 11
+
+
+def test_a_model_on_which_wasmgraph_fails_with_any_threads_is_exit_code_1(
+    node: Node, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(model: Model, *_: object) -> ModelResult:
+        problem = SystemResult(problem="disagrees: output 'y'")
+        return ModelResult(model.name, systems={"wasmgraph-2": problem}, load_average=0.0)
+
+    several = System("wasmgraph", 2, ("python",), None)
+    monkeypatch.setattr(command_line, "find_node", lambda: node)
+    monkeypatch.setattr(command_line, "measure_model", failing)
+    monkeypatch.setattr(command_line, "all_systems", lambda _: [several])
+    options = ["--models", str(DIGITS), "--only", "digits", "--cache", str(cache)]
+    outcome = CliRunner().invoke(
+        command_line.main, [*options, "--json", str(tmp_path / "results.json")]
+    )
+    assert outcome.exit_code == 1
+    assert "digits, wasmgraph-2: disagrees: output 'y'" in outcome.stdout
 
 
 def test_the_lock_file_names_no_registry_and_the_manifest_one_dependency() -> None:

@@ -16,21 +16,25 @@ def judged(results: list[ModelResult], figure: str) -> Judged:
 
 
 def compared(name: str, ours: float, web: float) -> ModelResult:
-    """A model with both medians."""
-    return ModelResult(name, systems={"wasmgraph-1": timed(ours), "ort-web-1": timed(web)})
+    """A model with both medians, the same with one thread and with two."""
+    systems = {f"wasmgraph-{threads}": timed(ours) for threads in (1, 2)}
+    systems |= {f"ort-web-{threads}": timed(web) for threads in (1, 2)}
+    return ModelResult(name, systems=systems)
 
 
 def test_of_nothing_every_goal_is_not_measured() -> None:
     assert {item.verdict for item in judge([])} == {"not measured"}
-    assert len(judge([])) == len(TARGETS) == 10
+    assert len(judge([])) == len(TARGETS) == 11
 
 
 @pytest.mark.parametrize(
     ("web", "verdict"),
     [(25.0, "aim reached"), (24.9, "must reached"), (18.0, "must reached"), (17.9, "not reached")],
 )
-def test_more_is_better_for_a_ratio(web: float, verdict: str) -> None:
-    assert judged([compared("m", 10.0, web)], "1 thread, geometric").verdict == verdict
+@pytest.mark.parametrize("threads", ["1 thread,", "2 threads,"])
+def test_more_is_better_for_a_ratio(threads: str, web: float, verdict: str) -> None:
+    figure = f"onnxruntime-web over wasmgraph, {threads} geometric"
+    assert judged([compared("m", 10.0, web)], figure).verdict == verdict
 
 
 @pytest.mark.parametrize(
@@ -59,10 +63,14 @@ def test_a_second_thread_must_help_long_models_only() -> None:
         systems = {"wasmgraph-1": timed(alone), "wasmgraph-2": timed(together)}
         return ModelResult(name, systems=systems)
 
-    results = [model("short", 5, 5), model("long", 20, 11)]
-    found = judged(results, "our 2 threads").found
-    assert found is not None
-    assert (found.model, found.value) == ("long", pytest.approx(20 / 11))
+    results = [model("short", 5, 5), model("long", 20, 11), model("longer", 40, 20)]
+    worst = judged(results, "our 2 threads")
+    assert worst.verdict == "must reached"
+    assert worst.found is not None
+    assert (worst.found.model, worst.found.value) == ("long", pytest.approx(20 / 11))
+    mean = judged(results, "geometric mean of those").found
+    assert mean is not None
+    assert mean.value == pytest.approx((20 / 11 * 2) ** 0.5)
 
 
 def test_the_start_is_compared_from_file_to_first_output() -> None:

@@ -15,7 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.cli.conftest import Command
 from wasmgraph.bundle import SIMD_LEVELS, read_bundle
-from wasmgraph.cli.compile import command, parse_shapes
+from wasmgraph.cli.compile import command
+from wasmgraph.cli.shapes import parse_shapes
 
 STAGES = ("import", "optimise", "lower", "codegen", "link", "verify")
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tests.kernels.runner import FILL, run_kernel
 from tests.kernels.strided import size_of, view_of
+from wasmgraph.kernels.chain import IDENTITY, Chain, Step
 from wasmgraph.kernels.normalisation import ChannelNorm, LayerNorm
 
 # Of values around 1 with a deviation around 1: the mean and the differences from it are exact to a
@@ -19,6 +20,8 @@ from wasmgraph.kernels.normalisation import ChannelNorm, LayerNorm
 ATOL = 1e-5
 
 GAPS = st.sampled_from([0, 0, 1, 6])
+
+RELU = Chain(1, (Step("relu", (0,)),))
 
 
 def normalised(x: NDArray[Any], axes: tuple[int, ...], epsilon: float) -> NDArray[np.float64]:
@@ -49,6 +52,8 @@ def check(
     if spec.has_shift:
         want = want + vectors[1]
         inputs.append(vectors[1])
+    if isinstance(spec, ChannelNorm) and spec.chain == RELU:
+        want = np.maximum(want, 0)
     size = size_of(shape, out_strides)
     result = run_kernel(spec, inputs, 4 * size)
     got = view_of(result, shape, out_strides)
@@ -93,7 +98,8 @@ def channelled(draw: st.DrawFn) -> ChannelNorm:
     positions = (extent, channels + draw(GAPS), channels + draw(GAPS))
     outer = dense_outside(draw, extent * positions[1], extent * positions[2], 2)
     flags = draw(st.booleans()), draw(st.booleans())
-    return ChannelNorm(outer, positions, channels, group, 1e-3, *flags)
+    chain = draw(st.sampled_from([IDENTITY, RELU]))
+    return ChannelNorm(outer, positions, channels, group, 1e-3, *flags, chain)
 
 
 @settings(max_examples=60, deadline=None)

@@ -159,7 +159,10 @@ def test_shares_write_the_same(layer: Recurrence, seed: int, count: int) -> None
     assert len(shares) <= max(count, 1)
     rows = layer.batch * len(layer.directions)
     assert sum(share.kernel.batch * len(share.kernel.directions) for share in shares) == rows
+    scratch_end = 0
     for share in shares:
+        assert share.offsets[-1] >= scratch_end, "two shares have the same scratch memory"
+        scratch_end = share.offsets[-1] + getattr(share.kernel, "scratch_nbytes", 0)
         offsets = dict(zip(layer.parameters, share.offsets, strict=True))
         way, first = divmod(offsets["h"] // (4 * layer.hidden), layer.batch)
         ways = slice(way, way + len(share.kernel.directions))

@@ -69,6 +69,20 @@ def test_gemm_either_way_round(transposed: int, shape: list[int | str]) -> None:
     assert count_flops(model([node], {"a": shape}, weights)) == 2 * 5 * 7 * 11
 
 
+@pytest.mark.parametrize(("op", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
+def test_a_recurrent_layer_meets_all_its_weights_in_every_step(op: str, gates: int) -> None:
+    """Also where its first output is left out."""
+    nodes = [helper.make_node(op, ["x", "w", "r"], ["", "y"], direction="bidirectional")]
+    weights = {
+        "w": np.zeros((2, gates * 5, 3), np.float32),
+        "r": np.zeros((2, gates * 5, 5), np.float32),
+    }
+    layer = model(nodes, {"x": [7, 4, 3]}, weights)
+    del layer.graph.output[:]
+    layer.graph.output.append(helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None))
+    assert count_flops(layer) == 2 * (7 * 4) * (2 * gates * 5) * (3 + 5)
+
+
 def test_nodes_add_up_and_elementwise_ones_count_nothing() -> None:
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["h"]),

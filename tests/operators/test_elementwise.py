@@ -62,6 +62,10 @@ CASES = [
         for base in ("int32", "int64")
         for exponent in ("int32", "int64", "float32", "uint8")
     ),
+    *(Case(f"of {t}", "Sign", (abs(SIGNED).astype(t) // 10,)) for t in ("uint8", "uint64")),
+    Case("of float32", "Sign", (X,)),
+    Case("of bools", "Equal", (X > 0, X[1] > 0)),
+    Case("of int16", "Equal", (SIGNED.astype(np.int16), DIVISORS.astype(np.int16))),
     Case("a main diagonal", "EyeLike", (X,), {"dtype": 7}),
     Case("an upper diagonal", "EyeLike", (X,), {"k": 1, "dtype": 11}),
     Case("the input's dtype", "EyeLike", (WHOLE,), {"k": -1}),

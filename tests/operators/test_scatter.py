@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.onnx_models import Array, make_model, node, run_as_wasm
+from tests.onnx_models import Array, compile_to_bundle, make_model, node, run_as_wasm
 from tests.operators.node_cases import Case, check, run_cases
-from wasmgraph.errors import InferenceError
+from wasmgraph.errors import InferenceError, ModelError, UnsupportedModelError
 
 RNG = np.random.default_rng(0)
 REDUCTIONS = {
@@ -149,3 +149,22 @@ def test_tensor_scatter() -> None:
     results = run_cases(cases, opset=24)
     for case in cases:
         check(case, results[str(case)])
+
+
+@pytest.mark.parametrize(
+    ("op", "indices", "updates"),
+    [
+        ("ScatterND", (2, 1), (2, 3)),
+        ("ScatterND", (1, 3), (1,)),
+        ("ScatterElements", (1, 5), (1, 5)),
+        ("ScatterElements", (1, 4), (2, 4)),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(
+    op: str, indices: tuple[int, ...], updates: tuple[int, ...]
+) -> None:
+    model = make_model(
+        [node(op, "x i u", "y")], {"x": (4, 4), "i": ("int64", indices), "u": updates}, "y"
+    )
+    with pytest.raises((ModelError, UnsupportedModelError)):
+        compile_to_bundle(model)

@@ -13,12 +13,19 @@ from wasmgraph.kernels.copying import StridedCopy
 from wasmgraph.kernels.elementwise import Elementwise
 from wasmgraph.kernels.sharing import Share
 from wasmgraph.kernels.softmax import Softmax
+from wasmgraph.optimise import parallel
 from wasmgraph.optimise.memory import plan_memory
 from wasmgraph.optimise.parallel import seconds, share_out
 from wasmgraph.optimise.program import Call, Kernel, Place, Port, Program, Storage, TirKernel
 
 RELU = Chain(1, (Step("relu", (0,)),))
 SIGMOID = Chain(1, (Step("sigmoid", (0,)),))
+
+
+@pytest.fixture(autouse=True)
+def shares_whatever_is_long_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in programs that are too short to gain by it."""
+    monkeypatch.setattr(parallel, "WORTH_SECONDS", 0.0)
 
 
 def elementwise(count: int, chain: Chain = RELU) -> Elementwise:
@@ -142,3 +149,11 @@ def test_every_share_has_scratch_memory_of_its_own() -> None:
     shared = share_out(Program(storages, {}, (), (), ((call,),)))
     assert [c.writes[1] for c in shared.calls] == [Place(2, 128 * i, 100) for i in range(8)]
     assert [storage.nbytes for storage in shared.storages] == [64, 64, 7 * 128 + 100]
+
+
+def test_a_short_run_stays_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    n = 1 << 20  # 8 MiB read and written take about 0.4 ms
+    whole = program(elementwise(n), sizes=(4 * n, 4 * n))
+    assert len(share_out(whole).stages[0]) > 1
+    monkeypatch.setattr(parallel, "WORTH_SECONDS", 2 * seconds(whole.calls[0]))
+    assert share_out(whole) == replace(whole, threads=True)

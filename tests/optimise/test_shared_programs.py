@@ -18,6 +18,12 @@ from wasmgraph.optimise.program import Place, Program
 DIGITS = Path(__file__).parents[2] / "samples" / "digits" / "digits.onnx"
 
 
+@pytest.fixture(autouse=True)
+def shares_whatever_is_long_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in programs that are too short to gain by it."""
+    monkeypatch.setattr(parallel, "WORTH_SECONDS", 0.0)
+
+
 def run(program: Program, seed: int) -> list[bytes]:
     """Call the kernels stage by stage, those of a stage in a random order; the outputs' bytes.
 

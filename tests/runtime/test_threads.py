@@ -63,8 +63,11 @@ def with_a_seven(share: int) -> np.ndarray:
     return x
 
 
-def bundle(symbol: str) -> Bundle:
-    """Input "x" and output "y", float32 [4 * SHARES]; stages apply a kernel share by share."""
+def bundle(symbol: str, *, whole: bool = False) -> Bundle:
+    """Input "x" and output "y", float32 [4 * SHARES]; stages apply a kernel share by share.
+
+    Where `whole`, every call is a stage of its own.
+    """
     nbytes = 16 * SHARES
     places = [
         Buffer("io", 0, nbytes),
@@ -76,7 +79,9 @@ def bundle(symbol: str) -> Bundle:
         buffers = (
             Buffer(place.region, place.offset + 16 * i, 16) for place in places[stage : stage + 2]
         )
-        return Step(0, tuple(buffers), (f"node{stage}",), stage=stage)
+        return Step(
+            0, tuple(buffers), (f"node{stage}",), stage=stage * SHARES + i if whole else stage
+        )
 
     graph = bundles.make_graph(
         inputs=(Tensor("x", "float32", (4 * SHARES,), places[0]),),
@@ -248,3 +253,10 @@ def test_a_step_in_several_shares_is_described_and_timed_as_one(
         ]
         run(graph)
         assert len(graph.time_steps(0.05)) == STAGES
+
+
+def test_a_graph_without_shares_needs_no_helpers(tmp_path: Path) -> None:
+    path = link(bundle("double", whole=True), tmp_path / "whole.wasm").path
+    with load(path, threads=4) as graph:
+        np.testing.assert_array_equal(run(graph), Y)
+        assert helpers() == 0

@@ -17,7 +17,7 @@ import click
 from wasmgraph import __version__
 from wasmgraph.cli.console import Interrupted, Terminal
 
-COMMANDS = ("compile", "link", "run", "verify", "inspect", "bench", "profile", "doctor")
+COMMANDS = ("compile", "check", "link", "run", "verify", "inspect", "bench", "profile", "doctor")
 """In the order in which somebody meets them; module `wasmgraph.cli.X` holds `command`."""
 
 

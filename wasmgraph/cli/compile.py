@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,30 +9,10 @@ import click
 
 from wasmgraph.cli.console import FILE, Terminal, common_options, example
 from wasmgraph.cli.inputs import input_range_option, seed_option, tolerance_options
+from wasmgraph.cli.shapes import shapes_option
 
 if TYPE_CHECKING:
     from wasmgraph.bundle import SimdLevel
-
-
-def parse_shapes(
-    context: click.Context, option: click.Parameter, values: Sequence[str]
-) -> dict[str, tuple[int, ...]]:
-    """Every `NAME=1,3,224,224` by name; nothing after the "=" is a scalar's shape.
-
-    ONNX names may hold "=" and ":" themselves, so the last "=" separates.
-    """
-    shapes: dict[str, tuple[int, ...]] = {}
-    for value in values:
-        name, _, text = value.rpartition("=")
-        dims = text.split(",") if text else []
-        if not name or not all(dim.strip().isdecimal() for dim in dims):
-            raise click.BadParameter(
-                f"{value!r} is not NAME=DIM,DIM,..., such as image=1,3,224,224", context, option
-            )
-        if name in shapes:
-            raise click.BadParameter(f"the shape of {name!r} is given twice", context, option)
-        shapes[name] = tuple(map(int, dims))
-    return shapes
 
 
 @click.command(
@@ -50,14 +29,7 @@ def parse_shapes(
     metavar="OUT.wasm",
     help="The file to write.  [default: MODEL.wasm in the current folder]",
 )
-@click.option(
-    "--shape",
-    "shapes",
-    callback=parse_shapes,
-    multiple=True,
-    metavar="NAME=DIMS",
-    help="Fix an input's shape, e.g. image=1,3,224,224; once per input.",
-)
+@shapes_option
 @click.option(
     "--simd",
     type=click.Choice(["none", "simd128", "relaxed"]),

@@ -24,7 +24,7 @@ _MAX_PARAMS = 2**31 - 1
 
 def build_bundle(
     network: Network,
-    ports: tuple[Sequence[tuple[int | str, ...]], Sequence[tuple[int | str, ...]]],
+    output_shapes: Sequence[tuple[int | str, ...]],
     source: Source,
     simd: SimdLevel,
     producer: Mapping[str, str],
@@ -33,7 +33,7 @@ def build_bundle(
 
     Args:
         network: Normalised as far as open shapes allow.
-        ports: The shapes of its inputs and of its outputs, with names for open axes.
+        output_shapes: With names for open axes.
         source: What it was compiled from.
         simd: What the executor's operators may use.
         producer: Versions, for the bundle.
@@ -46,8 +46,8 @@ def build_bundle(
     constants, params = builder.layout()
     slots = tuple(value.slot for value, _ in builder.constants)
     inputs = tuple(
-        Tensor(value.name, str(_dtype(value)), tuple(shape), None)
-        for value, shape in zip(network.inputs, ports[0], strict=True)
+        Tensor(value.name, str(_dtype(value)), open_axis_names(value), None)
+        for value in network.inputs
     )
     graph = Graph(
         source=source,
@@ -56,7 +56,7 @@ def build_bundle(
         inputs=inputs,
         outputs=tuple(
             Tensor(name, value.dtype, tuple(shape), None)
-            for name, value, shape in zip(network.output_names, outputs, ports[1], strict=True)
+            for name, value, shape in zip(network.output_names, outputs, output_shapes, strict=True)
         ),
         constants=constants,
         kernels=(),

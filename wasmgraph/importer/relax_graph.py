@@ -127,7 +127,7 @@ class _Builder:
             self._stand_in(node)  # nothing can be said of this one until the other is mended
             return
         inputs = [self._value(name) if name else None for name in node.input]
-        own = find_converter(node)
+        own = find_converter(node, self.read)
         try:
             with _quiet():
                 result = own(self.bb, inputs, attributes(node)) if own is not None else None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import onnx
 
 from wasmgraph.errors import ModelError, Obstacle, UnsupportedModelError
 from wasmgraph.importer.converters import why_unsupported
 from wasmgraph.importer.network import Network, TensorType, subgraphs
+from wasmgraph.importer.normalise.expand_quantised import is_expanded
 from wasmgraph.importer.normalise.inline import has_function_body
 from wasmgraph.metadata import DTYPE_NBYTES, MAX_TENSOR_NBYTES
 
@@ -14,20 +17,26 @@ from wasmgraph.metadata import DTYPE_NBYTES, MAX_TENSOR_NBYTES
 REPLACED_BY_UPGRADE = frozenset(["Scatter", "Upsample"])
 
 
-def reject_unsupported(network: Network, *, upgraded: bool) -> None:
+def reject_unsupported(
+    network: Network,
+    *,
+    upgraded: bool,
+    why: Callable[[onnx.NodeProto], str | None] = why_unsupported,
+) -> None:
     """Raise if any node has no converter.
 
     Args:
         network: Local functions are inlined already.
         upgraded: Whether the opset upgrade and the inlining of schema functions lie behind; until
             then what they will replace is let through.
+        why: The reason why a node cannot be compiled, or None.
 
     Raises:
         UnsupportedModelError: lists every such node.
     """
     obstacles = []
     for node in _all_nodes(network.nodes):
-        reason = why_unsupported(node)
+        reason = why(node)
         if reason is None or (not upgraded and _will_be_replaced(node, network)):
             continue
         op = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
@@ -103,7 +112,7 @@ def _all_nodes(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
 
 
 def _will_be_replaced(node: onnx.NodeProto, network: Network) -> bool:
-    if has_function_body(node.domain, node.op_type, network):
+    if is_expanded(node) or has_function_body(node.domain, node.op_type, network):
         return True
     return not node.domain and node.op_type in REPLACED_BY_UPGRADE
 

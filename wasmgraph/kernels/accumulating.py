@@ -75,6 +75,15 @@ def block_size(extent: int, limit: int) -> int:
     return limit
 
 
+def in_blocks(f: Function, extent: int, limit: int, block: Callable[[int], None]) -> None:
+    """Emit a loop over equal blocks, and one block for the rest."""
+    size = block_size(extent, limit)
+    with f.repeat(extent // size):
+        block(size)
+    if extent % size:
+        block(extent % size)
+
+
 def fold_row(
     f: Function,
     axes: Sequence[Axis],

@@ -14,7 +14,7 @@ all positions, it took 50 ms.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from wasmgraph.assembler.function import (
@@ -27,7 +27,8 @@ from wasmgraph.assembler.function import (
     load_lanes,
     unary,
 )
-from wasmgraph.kernels.accumulating import Axis, across, block_size, blocked, fold, fold_row, sum_of
+from wasmgraph.kernels.accumulating import Axis, across, blocked, fold, fold_row, in_blocks, sum_of
+from wasmgraph.kernels.chain import IDENTITY, Chain, emit_chain
 from wasmgraph.kernels.loops import LANES, advance, nest, sweep
 from wasmgraph.kernels.sharing import Share, cut_axis, resized, whole
 
@@ -91,6 +92,7 @@ class ChannelNorm:
         group: Channels that share a mean and variance: 1 is instance normalisation.
         epsilon: Added to the (biased) variance.
         has_scale, has_shift: Whether there is such a vector.
+        chain: What is done to the result; it has no other operands.
         block: With a group of 1, positions per block of the statistics; 0: as the first-level cache
             takes.
     """
@@ -102,6 +104,7 @@ class ChannelNorm:
     epsilon: float
     has_scale: bool
     has_shift: bool
+    chain: Chain = IDENTITY
     block: int = 0
 
     @property
@@ -153,6 +156,7 @@ class _Assembly:
         self.source, self.out = parameters[0], parameters[-1]
         self.scale = parameters[1] if spec.has_scale else None
         self.shift = parameters[-2] if spec.has_shift else None
+        self.chain = spec.chain if isinstance(spec, ChannelNorm) else IDENTITY
 
     def run(self) -> Function:
         strides = [[4 * axis[t] for axis in self.outer] for t in (1, 2)]
@@ -188,11 +192,18 @@ class _Assembly:
                 value = value * load_lanes(scale, offset, lanes)
             if shift is not None:
                 value = value + load_lanes(shift, offset, lanes)
-            with f.scratch(V128, 1) as (result,):
-                f.set(result, value)
-                f.store_lanes(pointers[1], result, offset, lanes)
+            self._store(pointers[1], value, offset, lanes)
 
         return sweep(f, length, 4, pointers, one)
+
+    def _store(self, pointer: Local, value: Expr, offset: int, lanes: int) -> None:
+        """Apply the chain and store the lanes."""
+        f = self.f
+        value, taken = emit_chain(f, self.chain, [value])
+        with f.scratch(V128, 1) as (result,):
+            f.set(result, value)
+            f.store_lanes(pointer, result, offset, lanes)
+        f.release(*taken)
 
     def _sum(self, axes: Sequence[Axis], start: Local, mean: Local | None = None) -> Local:
         """The sum in all lanes, of the elements or of their squared distances from `mean`."""
@@ -301,7 +312,7 @@ class _Groups(_Assembly):
             f.release(mean, squares)
             advance(f, [pointer], [4 * count * step])
 
-        _in_blocks(f, extent, max(1, _BLOCK_ELEMENTS // spec.group), block)
+        in_blocks(f, extent, max(1, _BLOCK_ELEMENTS // spec.group), block)
         f.release(pointer)
 
 
@@ -347,7 +358,7 @@ class _Channels(_Assembly):
                 f.set(x, x - x)
                 if self.shift is not None:
                     f.set(x, x + load_lanes(pointers[2], offset, lanes))
-                f.store_lanes(pointers[1], x, offset, lanes)
+                self._store(pointers[1], x, offset, lanes)
 
         sweep(f, self.spec.channels, 1, pointers, one)
         f.release(*pointers)
@@ -371,7 +382,7 @@ class _Channels(_Assembly):
             f.set(seen, seen + n)
             advance(f, [pointer], [4 * count * step])
 
-        _in_blocks(f, extent, spec.block_positions, block)
+        in_blocks(f, extent, spec.block_positions, block)
         f.release(pointer, seen)
 
     def _merge(
@@ -460,14 +471,15 @@ class _Channels(_Assembly):
         state, rest = pointers[: len(shared)], pointers[len(shared) :]
 
         def one(_: int, offset: int, lanes: int) -> None:
-            with f.scratch(V128, len(state) + 1) as (result, *known):
+            with f.scratch(V128, len(state)) as known:
                 for local, pointer in zip(known, state, strict=True):
                     f.set(local, load_lanes(pointer, offset, lanes))
                 for index in range(len(sources)):
                     x = load_lanes(rest[index], offset, lanes)
                     value = (x - known[0]) * known[1]
-                    f.set(result, value + known[2] if self.shift is not None else value)
-                    f.store_lanes(rest[len(sources) + index], result, offset, lanes)
+                    if self.shift is not None:
+                        value = value + known[2]
+                    self._store(rest[len(sources) + index], value, offset, lanes)
 
         sweep(f, self.spec.channels, 2, pointers, one)
         f.release(*pointers)
@@ -480,12 +492,3 @@ def _column_blocks(channels: int) -> list[tuple[int, list[int]]]:
     if rest:
         blocks.append((1, [min(LANES, rest - first) for first in range(0, rest, LANES)]))
     return blocks
-
-
-def _in_blocks(f: Function, extent: int, limit: int, block: Callable[[int], None]) -> None:
-    """Emit a loop over equal blocks, and one block for the rest."""
-    size = block_size(extent, limit)
-    with f.repeat(extent // size):
-        block(size)
-    if extent % size:
-        block(extent % size)

@@ -29,7 +29,8 @@ from wasmgraph.kernels.operands import RowOperand
 from wasmgraph.kernels.packing import pack_columns
 from wasmgraph.kernels.recurrent_cells import CELLS, Cell, Elements, Pass
 from wasmgraph.kernels.rows import advance
-from wasmgraph.kernels.sharing import Share, pieces
+from wasmgraph.kernels.sharing import LINE_FLOATS, Share, pieces
+from wasmgraph.kernels.vector_product import emit_vector_product
 
 _ADD = Chain(2, (Step("add", (0, 1)),))
 
@@ -134,13 +135,16 @@ class Recurrence:
         ways = len(self.directions)
         if count < ways:
             return (Share(self, (0,) * len(self.parameters)),)
-        return tuple(
-            self._share(index, first, rows)
-            for index in range(ways)
-            for first, rows in pieces(self.batch, count // ways)
-        )
+        found: list[Share] = []
+        scratch = 0
+        for index in range(ways):
+            for first, rows in pieces(self.batch, count // ways):
+                found.append(self._share(index, first, rows, scratch))
+                lines = -(-replace(self, batch=rows).scratch_nbytes // (4 * LINE_FLOATS))
+                scratch += lines * LINE_FLOATS
+        return tuple(found)
 
-    def _share(self, index: int, first: int, rows: int) -> Share:
+    def _share(self, index: int, first: int, rows: int, scratch: int = 0) -> Share:
         state = index * self.batch * self.hidden + first * self.hidden
         elements = {
             "x": index * self.width + first * self.x_row,
@@ -150,7 +154,7 @@ class Recurrence:
             "lengths": first,
             "y": index * self.hidden + first * self.y_row,
             **dict.fromkeys(("initial_h", "initial_c", "h", "c"), state),
-            "scratch": 0,
+            "scratch": scratch,
         }
         kernel = replace(self, batch=rows, directions=(self.directions[index],))
         return Share(kernel, tuple(4 * elements[name] for name in self.parameters))
@@ -247,21 +251,25 @@ class _Assembly:
         columns = part_columns(spec.cell, spec.hidden)
         before = sum(columns[:part])
         r_offset = spec.hidden * spec._part_width(before) if spec.packed else before
-        kernel = Contraction(
-            batch=(),
-            rows=((spec.batch, spec.hidden),),
-            out_row=spec.width,
-            reduce=((spec.hidden, 1),),
-            columns=columns[part],
-            b_row=0 if spec.packed else spec.width,
-            has_bias=not with_x and "recurrent_bias" in self.at,
-            chain=_ADD if with_x else IDENTITY,
-            operands=(RowOperand((), spec.x_row, 1),) if with_x else (),
-        )
-        r, out = f.new(self.at["r"] + 4 * r_offset), f.new(self.at["gates"] + 4 * before)
-        x = f.new(self.at["x"] + 4 * before)
-        bias = self.at["recurrent_bias"] if kernel.has_bias else None
-        emit_product(f, kernel, self.at[rows], r, out, bias, [x] if with_x else [])
+        h, out = self.at[rows], f.new(self.at["gates"] + 4 * before)
+        r, x = f.new(self.at["r"] + 4 * r_offset), f.new(self.at["x"] + 4 * before)
+        bias = None if with_x else self.at.get("recurrent_bias")
+        if spec.batch == 1 and spec.packed:
+            added = x if with_x else None
+            emit_vector_product(f, spec.hidden, columns[part], h, r, out, bias, added)
+        else:
+            kernel = Contraction(
+                batch=(),
+                rows=((spec.batch, spec.hidden),),
+                out_row=spec.width,
+                reduce=((spec.hidden, 1),),
+                columns=columns[part],
+                b_row=0 if spec.packed else spec.width,
+                has_bias=bias is not None,
+                chain=_ADD if with_x else IDENTITY,
+                operands=(RowOperand((), spec.x_row, 1),) if with_x else (),
+            )
+            emit_product(f, kernel, h, r, out, bias, [x] if with_x else [])
         f.release(r, out, x)
 
     def _each_row(self, element_wise: Pass, *, masked: bool) -> None:

@@ -3,7 +3,7 @@
 Counted are convolutions and matrix products as they are defined, a multiplication and an addition
 each (so a Winograd convolution may exceed the machine's limit). Everything element-wise is left
 out, as is usual; it is little of the work in nearly every network. A model with operators whose
-work would be missing from the count (an LSTM, say) has no count at all rather than a wrong one.
+work would be missing from the count (an FFT, say) has no count at all rather than a wrong one.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import onnx
 from wasmgraph.errors import ModelError
 
 UNCOUNTED = frozenset(
-    {"Attention", "ConvInteger", "DFT", "DeformConv", "Det", "Einsum", "GRU", "If", "LSTM"}
-    | {"Loop", "MatMulInteger", "QLinearConv", "QLinearMatMul", "RNN", "STFT", "Scan"}
+    {"Attention", "ConvInteger", "DFT", "DeformConv", "Det", "Einsum", "If", "Loop"}
+    | {"MatMulInteger", "QLinearConv", "QLinearMatMul", "STFT", "Scan"}
 )
 """Operators that do work of this kind and are not counted."""
 
@@ -48,7 +48,8 @@ def count_flops(
     total = 0
     for node in nodes:
         if node.op_type in _COUNTERS and node.domain in ("", "ai.onnx"):
-            operands = [known.get(name) for name in (*node.input[:2], node.output[0])]
+            third = node.input[2] if node.op_type in _RECURRENT else node.output[0]
+            operands = [known.get(name) for name in (*node.input[:2], third)]
             if any(shape is None for shape in operands):
                 return None
             total += _COUNTERS[node.op_type](node, *operands)
@@ -77,7 +78,16 @@ def _gemm(node: onnx.NodeProto, a: Shape, _b: Shape, out: Shape) -> int:
     return 2 * prod(out) * a[0 if _attribute(node, "transA", 0) else 1]
 
 
+def _recurrent(_node: onnx.NodeProto, data: Shape, weight: Shape, recurrent: Shape) -> int:
+    # data: (steps, batch, size) in either order; the weights have an axis of directions, and every
+    # step and row meets all of them.
+    return 2 * prod(data[:2]) * (prod(weight) + prod(recurrent))
+
+
+_RECURRENT = frozenset(["GRU", "LSTM", "RNN"])
+
 _COUNTERS: Mapping[str, Any] = {
+    **dict.fromkeys(_RECURRENT, _recurrent),
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
     "Gemm": _gemm,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from wasmgraph.importer.opaque import OpaqueCall
 from wasmgraph.kernels.chain import Step
 from wasmgraph.optimise.opgraph import Op, OpGraph, scalar_constant
 
@@ -57,8 +58,26 @@ def steps_of(op: Op, graph: OpGraph) -> ChainPart | None:
         return ChainPart(op.inputs, (Step(_UNARY[op.kind], (0,)),))
     if op.kind in _BINARY:
         return _binary(op, graph)
+    if is_conversion(op):
+        return ChainPart(op.inputs, _conversion(op.attrs))
     special = _SPECIAL.get(op.kind)
     return special(op, graph) if special else None
+
+
+def is_conversion(op: Op) -> bool:
+    """Whether an op has another dtype on one side than float32: "quantize" or "dequantize"."""
+    return op.kind == "opaque" and op.attrs.name in ("quantize", "dequantize")
+
+
+def _conversion(call: OpaqueCall) -> tuple[Step, ...]:
+    """(x - zero) * scale, or rounded: see the chain's step."""
+    names = ("scale", "zero", "low", "high")
+    scale, zero, *bounds = (float(call.parameters[n]) for n in names if n in call.parameters)
+    if call.name == "quantize":
+        return (Step("quantise", (0,), (scale, zero, *bounds)),)
+    if not zero:
+        return (Step("multiply_number", (0,), (scale,)),)
+    return (Step("subtract_number", (0,), (zero,)), Step("multiply_number", (1,), (scale,)))
 
 
 def _binary(op: Op, graph: OpGraph) -> ChainPart | None:

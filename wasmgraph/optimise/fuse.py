@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wasmgraph.kernels.chain import COSTLY, Chain, Step
-from wasmgraph.optimise.elementwise_ops import steps_of
+from wasmgraph.optimise.elementwise_ops import is_conversion, steps_of
 from wasmgraph.optimise.opgraph import Op, OpGraph
 
 MAX_OPERANDS = 6
@@ -17,8 +17,20 @@ MAX_OPERANDS = 6
 
 MAX_REGION = 12
 
-# Ops that compute many products per element and can apply a chain to what they computed.
-ANCHORS = frozenset(["nn.conv1d", "nn.conv2d", "nn.conv3d", "nn.conv2d_transpose", "matmul"])
+# Ops that compute much per element and can apply a chain to what they computed.
+ANCHORS = frozenset(
+    [
+        "nn.conv1d",
+        "nn.conv2d",
+        "nn.conv3d",
+        "nn.conv2d_transpose",
+        "matmul",
+        "channel_norm",
+    ]
+)
+
+# The same of opaque calls, over integers; their chains read and give bytes as well.
+INTEGER_ANCHORS = frozenset(["integer_conv", "integer_matmul"])
 
 
 @dataclass(frozen=True)
@@ -49,18 +61,37 @@ def group_ops(graph: OpGraph) -> list[Group | tuple[int, Op]]:
 
 
 class _Grouping:
+    """Dequantising is done by whoever reads the result, again and again, as far as that can.
+
+    Attributes:
+        dequantised: The ops that do, by their results.
+        chained: Ops that are steps of some chain, by index.
+        anchors: The anchor of each of them.
+    """
+
     def __init__(self, graph: OpGraph) -> None:
         self.graph = graph
         self.readers = graph.readers()
         self.outputs = set(graph.outputs)
         self.taken: set[int] = set()
+        self.chained: set[int] = set()
+        self.anchors: dict[int, int | None] = {}
+        self.dequantised = {
+            op.outputs[0]: index
+            for index, op in enumerate(graph.ops)
+            if is_conversion(op) and op.attrs.name == "dequantize"
+        }
 
     def run(self) -> list[Group | tuple[int, Op]]:
         found: list[tuple[int, Group | tuple[int, Op]]] = []
+        delayed: list[int] = []
         for index, op in enumerate(self.graph.ops):
             if index in self.taken:
                 continue
-            if op.kind in ANCHORS and self._is_float(op):
+            if op.outputs[0] in self.dequantised:
+                delayed.append(index)
+                continue
+            if _is_integer(op) or (op.name in ANCHORS and self._is_float(op)):
                 group = self._grow(index, is_anchor=True)
             elif self._steps(op) is not None:
                 group = self._grow(index, is_anchor=False)
@@ -68,7 +99,22 @@ class _Grouping:
                 found.append((index, (index, op)))
                 continue
             found.append((group.position, group))
+        for index in delayed:
+            if index not in self.taken and self._is_needed(self.graph.ops[index].outputs[0]):
+                found.append((index, self._group([index], is_anchor=False)))
         return [item for _, item in sorted(found, key=lambda pair: pair[0])]
+
+    def _is_needed(self, tensor: int) -> bool:
+        """Whether somebody reads a dequantised tensor who does not dequantise it himself."""
+        return tensor in self.outputs or any(
+            reader not in self.chained or not self._may_convert(reader)
+            for reader in self.readers.get(tensor, [])
+        )
+
+    def _may_convert(self, member: int) -> bool:
+        """Whether an op is in a chain that reads other types than float32."""
+        anchor = self.anchors[member]
+        return anchor is None or _is_integer(self.graph.ops[anchor])
 
     def _is_float(self, op: Op) -> bool:
         tensors = self.graph.tensors
@@ -76,7 +122,7 @@ class _Grouping:
 
     def _steps(self, op: Op) -> bool | None:
         """True if the op is element-wise over float32, None if it is not."""
-        if len(op.outputs) != 1 or not self._is_float(op):
+        if len(op.outputs) != 1 or not (is_conversion(op) or self._is_float(op)):
             return None
         return True if steps_of(op, self.graph) is not None else None
 
@@ -86,30 +132,40 @@ class _Grouping:
         exit_value = ops[start].outputs[0]
         shape = self.graph.tensors[exit_value].shape
         while True:
-            region = self._region(exit_value, shape, set(members), is_anchor)
+            region = self._region(exit_value, shape, members, is_anchor)
             if region is None or len(self._operands([*members, *region], is_anchor)) > MAX_OPERANDS:
                 break
             members += region
             exit_value = ops[region[-1]].outputs[0]
+        while len(members) > 1 and ops[members[-1]].outputs[0] in self.dequantised:
+            members.pop()
+        return self._group(members, is_anchor)
+
+    def _group(self, members: list[int], is_anchor: bool) -> Group:
+        ops, start = self.graph.ops, members[0]
         self.taken.update(members)
-        chain, operands = self._chain(members, is_anchor)
+        for member in members[1:] if is_anchor else members:
+            self.chained.add(member)
+            self.anchors[member] = start if is_anchor else None
+        chain, operands, converted = self._chain(members, is_anchor)
         return Group(
             anchor=ops[start] if is_anchor else None,
             chain=chain,
             operands=operands,
-            output=exit_value,
-            nodes=frozenset().union(*(ops[m].nodes for m in members)),
+            output=ops[members[-1]].outputs[0],
+            nodes=frozenset().union(*(ops[m].nodes for m in (*members, *converted))),
             position=members[-1],
         )
 
     def _region(
-        self, value: int, shape: tuple[int, ...], members: set[int], is_anchor: bool
+        self, value: int, shape: tuple[int, ...], members: list[int], is_anchor: bool
     ) -> list[int] | None:
         """The fewest ops after `value` whose only value read elsewhere is the last one's."""
         if value in self.outputs:
             return None
         region: list[int] = []
         inside = {value}
+        is_float = is_anchor and not _is_integer(self.graph.ops[members[0]])
         pending = sorted(self.readers.get(value, []))
         while pending and len(region) < MAX_REGION:
             index = pending.pop(0)
@@ -120,6 +176,7 @@ class _Grouping:
                 or self._steps(op) is None
                 or self.graph.tensors[op.outputs[0]].shape != shape
                 or (is_anchor and self._is_costly(op))
+                or (is_float and is_conversion(op))
             ):
                 return None
             region.append(index)
@@ -149,10 +206,19 @@ class _Grouping:
             assert description is not None
             for tensor in description.tensors:
                 if tensor not in made:
-                    found[tensor] = None
+                    found[self._source(tensor, members, is_anchor)] = None
         return list(found)
 
-    def _chain(self, members: list[int], is_anchor: bool) -> tuple[Chain, tuple[int, ...]]:
+    def _source(self, tensor: int, members: list[int], is_anchor: bool) -> int:
+        """What a chain reads where it needs a tensor: the integers where those are dequantised."""
+        may_convert = not is_anchor or _is_integer(self.graph.ops[members[0]])
+        index = self.dequantised.get(tensor)
+        return self.graph.ops[index].inputs[0] if may_convert and index is not None else tensor
+
+    def _chain(
+        self, members: list[int], is_anchor: bool
+    ) -> tuple[Chain, tuple[int, ...], list[int]]:
+        """The chain, its operands, and the ops that dequantise those, by index."""
         operands = self._operands(members, is_anchor)
         first = 1 if is_anchor else 0
         number = {tensor: first + i for i, tensor in enumerate(operands)}
@@ -160,8 +226,9 @@ class _Grouping:
             number[self.graph.ops[members[0]].outputs[0]] = 0
         total = first + len(operands)
         steps: list[Step] = []
-        for member in members[1:] if is_anchor else members:
-            op = self.graph.ops[member]
+
+        def append(index: int) -> None:
+            op = self.graph.ops[index]
             description = steps_of(op, self.graph)
             assert description is not None
             base = total + len(steps)
@@ -172,4 +239,23 @@ class _Grouping:
                 )
                 steps.append(Step(step.op, arguments, step.numbers))
             number[op.outputs[0]] = total + len(steps) - 1
-        return Chain(total, tuple(steps)), tuple(operands)
+
+        converted: list[int] = []
+        for member in members[1:] if is_anchor else members:
+            description = steps_of(self.graph.ops[member], self.graph)
+            assert description is not None
+            for tensor in description.tensors:
+                if tensor not in number:
+                    converted.append(self.dequantised[tensor])
+                    append(converted[-1])
+            append(member)
+        return Chain(total, tuple(steps)), tuple(operands), converted
+
+
+def _is_integer(op: Op) -> bool:
+    """Whether an op is a product of integers whose result is scaled to float32."""
+    return (
+        op.kind == "opaque"
+        and op.attrs.name in INTEGER_ANCHORS
+        and not op.attrs.parameters["is_integer"]
+    )

@@ -46,6 +46,11 @@ class Op:
     nodes: frozenset[int]
     call: Any
 
+    @property
+    def name(self) -> str:
+        """What it computes: its kind, or an opaque one's own name."""
+        return str(self.attrs.name) if self.kind == "opaque" else self.kind
+
 
 @dataclass
 class OpGraph:

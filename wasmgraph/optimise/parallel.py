@@ -38,8 +38,16 @@ COSTLY_SECONDS = 1e-9
 """Time for one element of an operator such as a sigmoid (`Chain.is_costly`) or of a softmax."""
 
 
+WORTH_SECONDS = 0.7e-3
+"""A run that takes less on one thread stays there: another thread needs 50 to 100 us to begin. With
+two threads micro_kws_m (0.37 ms) took 0.42 ms, fsanet_headpose (1.17 ms) 1.11 ms (two Zen 4 cores,
+Wasmtime 50 from Python, 2026-11-20)."""
+
+
 def share_out(program: Program) -> Program:
     """The program for several threads: a stage of shares in the place of each large call."""
+    if sum(map(seconds, program.calls)) < WORTH_SECONDS:
+        return replace(program, threads=True)
     storages = list(program.storages)
     stages: list[tuple[Call, ...]] = []
     for stage in program.stages:

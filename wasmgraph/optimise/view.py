@@ -139,6 +139,37 @@ def channel_last(rank: int) -> tuple[int, ...]:
     return (0, *range(2, rank), 1)
 
 
+def order_for_reshape(view: View, shape: Sequence[int]) -> tuple[int, ...]:
+    """An order of a view's axes in which a dense copy can be reshaped, the innermost kept so.
+
+    Axes that the reshape joins or cuts become neighbours; channels that are shuffled stay last.
+    """
+    groups = _reshaped_groups(view.shape, shape)
+
+    def step(group: Sequence[int]) -> int:
+        return min((view.strides[a] for a in group if view.shape[a] > 1), default=0)
+
+    ranked = sorted(groups, key=lambda group: -step(group))
+    return tuple(axis for group in ranked for axis in group)
+
+
+def _reshaped_groups(before: Sequence[int], after: Sequence[int]) -> list[list[int]]:
+    """The axes before a reshape, cut where both shapes have counted as many elements."""
+    counted = {1}
+    total = 1
+    for extent in after:
+        total *= extent
+        counted.add(total)
+    groups: list[list[int]] = [[]]
+    total = 1
+    for axis, extent in enumerate(before):
+        groups[-1].append(axis)
+        total *= extent
+        if total in counted:
+            groups.append([])
+    return [group for group in groups if group]
+
+
 def merged_axes(
     shape: Sequence[int], *strides: Sequence[int]
 ) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:

@@ -59,7 +59,10 @@ class WasmtimeInstance:
         self._store = program.new_store()
         self._memory: GuestMemory
         self._helpers: list[_Helper] = []
-        self._crew = Crew(program.threads - 1, program.leaving)
+        # A graph without shares has nothing to give to a helper.
+        is_shared = any(step.shares > 1 for step in program.file.metadata.steps)
+        helpers = program.threads - 1 if is_shared else 0
+        self._crew = Crew(helpers, program.leaving)
         self._runs = 0
         self._dims = 0
         shared = program.new_memory()
@@ -78,7 +81,7 @@ class WasmtimeInstance:
                 self._functions[INITIALIZE](self._store)
             abi = self._call("wg_abi")
             if shared is not None:
-                self._helpers = [self._new_helper(shared, i) for i in range(1, program.threads)]
+                self._helpers = [self._new_helper(shared, i + 1) for i in range(helpers)]
         if abi != ABI_VERSION:
             raise LoadError(
                 f"{program.file.path} has ABI {abi}, this wasmgraph runs ABI {ABI_VERSION}",

@@ -9,7 +9,7 @@
 //! `OUT_OF_RANGE`. What memory it needs it allocates; where there is none left, it traps.
 
 use number::Number;
-pub use words::Words;
+use words::Words;
 
 /// Exports an operator that is generic over one dtype, `T` in its signature, once per dtype:
 /// `export!("name", function(x: *const T, out: *mut T), f32 i64)` defines `wgo_name_f32` and
@@ -33,14 +33,24 @@ macro_rules! export {
 pub mod axes;
 #[path = "operators_binary.rs"]
 pub mod binary;
+#[path = "operators_columns.rs"]
+mod columns;
 #[path = "operators_linear.rs"]
 mod linear;
 #[path = "operators_number.rs"]
 pub mod number;
+#[path = "operators_pad.rs"]
+mod pad;
+#[path = "operators_pooling.rs"]
+mod pooling;
+#[path = "operators_regions.rs"]
+mod regions;
 #[path = "operators_resample.rs"]
 mod resample;
 #[path = "operators_scatter.rs"]
 pub mod scatter;
+#[path = "operators_spectra.rs"]
+mod spectra;
 #[path = "operators_words.rs"]
 pub mod words;
 

@@ -3,7 +3,7 @@
 //!
 //! `outer` and `inner` are how many elements there are before and after the axis.
 
-use super::scatter::resolved;
+use super::words::resolved;
 use super::{Number, Words, DONE, OUT_OF_RANGE};
 use std::cmp::Ordering;
 use std::ptr::copy_nonoverlapping;

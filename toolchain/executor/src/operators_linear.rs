@@ -1,31 +1,7 @@
 //! Linear algebra: determinants.
 
+use super::number::Real;
 use super::{Words, DONE};
-
-trait Real: Copy {
-    fn wide(self) -> f64;
-    fn narrow(wide: f64) -> Self;
-}
-
-impl Real for f32 {
-    fn wide(self) -> f64 {
-        self.into()
-    }
-
-    fn narrow(wide: f64) -> f32 {
-        wide as f32
-    }
-}
-
-impl Real for f64 {
-    fn wide(self) -> f64 {
-        self
-    }
-
-    fn narrow(wide: f64) -> f64 {
-        wide
-    }
-}
 
 /// Words: how many matrices, how many rows each has.
 unsafe fn determinant<T: Real>(mut words: Words, x: *const T, out: *mut T) -> i32 {

@@ -4,6 +4,8 @@
 pub trait Number: Copy + PartialOrd {
     const ZERO: Self;
     const ONE: Self;
+    /// Nothing is less.
+    const LEAST: Self;
 
     fn plus(self, other: Self) -> Self;
     fn times(self, other: Self) -> Self;
@@ -34,6 +36,7 @@ macro_rules! integers {
         $(impl Number for $dtype {
             const ZERO: Self = 0;
             const ONE: Self = 1;
+            const LEAST: Self = $dtype::MIN;
 
             fn plus(self, other: Self) -> Self {
                 self.wrapping_add(other)
@@ -51,6 +54,7 @@ macro_rules! floats {
         $(impl Number for $dtype {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
+            const LEAST: Self = $dtype::NEG_INFINITY;
 
             fn plus(self, other: Self) -> Self {
                 self + other
@@ -65,6 +69,32 @@ macro_rules! floats {
 
 integers!(i8 i16 i32 i64 u8 u16 u32 u64);
 floats!(f32 f64);
+
+/// A float that is computed with in double precision.
+pub trait Real: Number {
+    fn wide(self) -> f64;
+    fn narrow(wide: f64) -> Self;
+}
+
+impl Real for f32 {
+    fn wide(self) -> f64 {
+        self.into()
+    }
+
+    fn narrow(wide: f64) -> f32 {
+        wide as f32
+    }
+}
+
+impl Real for f64 {
+    fn wide(self) -> f64 {
+        self
+    }
+
+    fn narrow(wide: f64) -> f64 {
+        wide
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! ScatterND and ScatterElements with every reduction, and TensorScatter.
 
-use super::words::elements;
+use super::words::{elements, resolved};
 use super::{Number, Words, DONE, OUT_OF_RANGE};
 use std::ptr::copy_nonoverlapping;
 use std::slice::from_raw_parts;
@@ -13,17 +13,6 @@ fn reduction<T: Number>(code: i32) -> fn(T, T) -> T {
         2 => T::times,
         3 => T::larger,
         _ => T::smaller,
-    }
-}
-
-/// An index that counts from the end where it is negative; None where it is out of range.
-pub fn resolved(index: i64, extent: i32) -> Option<usize> {
-    let extent = i64::from(extent);
-    let index = if index < 0 { index + extent } else { index };
-    if (0..extent).contains(&index) {
-        Some(index as usize)
-    } else {
-        None
     }
 }
 

@@ -59,6 +59,33 @@ pub fn elements(shape: &[i32]) -> usize {
     shape.iter().map(|&extent| extent as usize).product()
 }
 
+/// The place along every axis of element `index` in C order.
+pub fn coordinates(index: usize, shape: &[i32], at: &mut [i32]) {
+    let mut rest = index;
+    for (place, &extent) in at.iter_mut().zip(shape).rev() {
+        *place = (rest % extent as usize) as i32;
+        rest /= extent as usize;
+    }
+}
+
+/// The reverse: the element at a place along every axis.
+pub fn flat(at: &[i32], shape: &[i32]) -> usize {
+    at.iter().zip(shape).fold(0, |index, (&place, &extent)| {
+        index * extent as usize + place as usize
+    })
+}
+
+/// An index that counts from the end where it is negative; None where it is out of range.
+pub fn resolved(index: i64, extent: i32) -> Option<usize> {
+    let extent = i64::from(extent);
+    let index = if index < 0 { index + extent } else { index };
+    if (0..extent).contains(&index) {
+        Some(index as usize)
+    } else {
+        None
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,5 +107,22 @@ mod tests {
         assert_eq!(elements(&[]), 1);
         assert_eq!(elements(&[2, 3]), 6);
         assert_eq!(elements(&[2, 0]), 0);
+    }
+
+    #[test]
+    fn places_and_elements_are_the_reverse_of_each_other() {
+        let shape = [2, 3, 4];
+        let mut at = [0; 3];
+        for index in 0..24 {
+            coordinates(index, &shape, &mut at);
+            assert_eq!(flat(&at, &shape), index);
+        }
+        assert_eq!(at, [1, 2, 3]);
+    }
+
+    #[test]
+    fn indices_count_from_either_end() {
+        assert_eq!((resolved(1, 3), resolved(-3, 3)), (Some(1), Some(0)));
+        assert_eq!((resolved(3, 3), resolved(-4, 3)), (None, None));
     }
 }

@@ -26,3 +26,15 @@ CONVERTERS: Mapping[tuple[str, str], Converter] = {
 def converter_for(node: onnx.NodeProto) -> Converter | None:
     """The converter of a node's operator, or None."""
     return CONVERTERS.get(("" if node.domain == "ai.onnx" else node.domain, node.op_type))
+
+
+def has_converter(node: onnx.NodeProto) -> bool:
+    """Whether the node's operator is there; its types may still not be."""
+    return why_unsupported(node) is None
+
+
+def why_unsupported(node: onnx.NodeProto) -> str | None:
+    """The reason why the node's operator cannot be in a dynamic graph, or None if it can."""
+    if node.op_type == "Constant" or converter_for(node) is not None:
+        return None
+    return "the operator is not supported where shapes are dynamic"

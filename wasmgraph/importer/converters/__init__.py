@@ -6,6 +6,7 @@ wrong converter is never reached.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["CONVERTERS", "Converter", "find_converter", "is_supported", "why_unsupported"]
 
-# TVM's importer has a converter of this name which is wrong or means something else.
+_RANDOM = "what it gives is random: no two runs would agree"
+
+# TVM's importer has a converter of this name which is wrong or means something else; or it has
+# none, and there is more to say than that.
 REJECTED = {
     "Attention": "TVM reads it as com.microsoft's operator of that name",
     # Its definition is expanded instead.
@@ -28,6 +32,11 @@ REJECTED = {
     "NonZero": "the size of its output depends on data",
     "Unique": "the size of its output depends on data",
     "Compress": "the size of its output depends on data",
+    "Multinomial": _RANDOM,
+    "RandomNormal": _RANDOM,
+    "RandomNormalLike": _RANDOM,
+    "RandomUniform": _RANDOM,
+    "RandomUniformLike": _RANDOM,
     "Optional": "optional values are not supported",
     "OptionalHasElement": "optional values are not supported",
     "OptionalGetElement": "optional values are not supported",
@@ -42,17 +51,22 @@ REJECTED = {
 }
 
 
-def find_converter(node: onnx.NodeProto) -> Converter | None:
-    """Our own converter for the node, or None where TVM's is to be used."""
+def find_converter(node: onnx.NodeProto, read: Container[str] | None = None) -> Converter | None:
+    """Our own converter for the node, or None where TVM's is to be used.
+
+    Args:
+        node: The node.
+        read: The tensors that somebody reads; left out, every output that has a name.
+    """
     operator = (node.domain, node.op_type)
-    if any(node.output[1:]) and operator in FOR_MORE_OUTPUTS:
+    more = [name for name in node.output[1:] if name and (read is None or name in read)]
+    if more and operator in FOR_MORE_OUTPUTS:
         return FOR_MORE_OUTPUTS[operator]
     return CONVERTERS.get(operator)
 
 
 # TVM reads these attributes, if at all, as if they had another value.
 _WRONG_MODES = {
-    "RoiAlign": ("mode", b"avg"),
     "SpaceToDepth": ("mode", b"DCR"),
 }
 

@@ -7,12 +7,19 @@ from math import prod
 from typing import Any
 
 from wasmgraph.importer.converters.library import library_call, suffix, suffix_of_moved
-from wasmgraph.importer.converters.static import as_dtype, dtype_of, required_constant, shape_of
+from wasmgraph.importer.converters.static import (
+    as_dtype,
+    axis_within,
+    dtype_of,
+    require_shape,
+    required_constant,
+    shape_of,
+)
 
 
 def _around(shape: Sequence[int], axis: int) -> tuple[int, int, int]:
     """How many elements there are before, along and after an axis."""
-    axis %= len(shape)
+    axis = axis_within(axis, len(shape))
     return prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
 
 
@@ -42,6 +49,7 @@ def reverse_sequence(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -
     dtype, shape = dtype_of(x), shape_of(x)
     time_first = int(attrs.get("time_axis", 0)) == 0
     time, batch = shape[:2] if time_first else shape[1::-1]
+    require_shape(lengths, [batch], "the lengths")
     words = [time, batch, prod(shape[2:]), int(time_first)]
     name = f"reverse_sequence_{suffix_of_moved(dtype)}"
     return library_call(name, [x, as_dtype(bb, lengths, "int64")], [(dtype, shape)], words)
@@ -65,6 +73,7 @@ def one_hot(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     indices, depth, values = inputs
     shape, dtype = shape_of(indices), dtype_of(values)
     count = int(required_constant(depth, "the depth").item())
+    require_shape(values, [2], "off and on")
     axis = int(attrs.get("axis", -1)) % (len(shape) + 1)
     words = [prod(shape[:axis]), count, prod(shape[axis:])]
     return library_call(

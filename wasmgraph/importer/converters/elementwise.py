@@ -11,6 +11,7 @@ from onnx import helper
 from tvm import relax
 
 from wasmgraph.importer.converters.static import (
+    as_dtype,
     constant,
     constant_value,
     dtype_of,
@@ -78,6 +79,21 @@ def is_inf(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     if not found:
         return relax.op.zeros(shape_of(x), "bool")
     return reduce(lambda a, b: bb.normalize(relax.op.logical_or(a, b)), found)
+
+
+def sign(bb: Any, inputs: Sequence[Any], _attrs: Mapping[str, Any]) -> Any:
+    """Sign of unsigned integers, which TVM lacks; None for the rest."""
+    x = inputs[0]
+    if np.dtype(dtype_of(x)).kind != "u":
+        return None
+    return bb.normalize(relax.op.minimum(x, constant(1, dtype_of(x))))
+
+
+def equal(bb: Any, inputs: Sequence[Any], _attrs: Mapping[str, Any]) -> Any:
+    """Equal of bools, which TVM compares as if they were floats; None for the rest."""
+    if dtype_of(inputs[0]) != "bool":
+        return None
+    return relax.op.equal(*(as_dtype(bb, operand, "uint8") for operand in inputs))
 
 
 def dropout(bb: Any, inputs: Sequence[Any], _attrs: Mapping[str, Any]) -> Any:

@@ -1,8 +1,9 @@
-"""Batch normalisation as what it is at inference: one scale and one shift per channel."""
+"""Batch normalisation as what it is at inference, a scale and a shift; other normalisations."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from wasmgraph.importer.converters.static import (
     operand,
     shape_of,
 )
+from wasmgraph.importer.opaque import opaque_call
 
 
 def batch_norm(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
@@ -100,6 +102,44 @@ def layer_norm_with_statistics(bb: Any, inputs: Sequence[Any], attrs: Mapping[st
     if bias is not None:
         y = bb.normalize(relax.op.add(y, bias))
     return relax.Tuple([y, mean, inverse])
+
+
+def instance_norm(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    """InstanceNormalization: every channel of every image on its own."""
+    return _channel_norm(bb, inputs, 1, attrs)
+
+
+def group_norm(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    """GroupNormalization; scale and bias are per channel, as from opset 21 on.
+
+    onnx's checker refuses the one of opset 18, where they are per group.
+    """
+    channels, groups = shape_of(inputs[0])[1], int(attrs["num_groups"])
+    if channels % groups:
+        raise NotImplementedError(f"{channels} channels do not make {groups} groups")
+    return _channel_norm(bb, inputs, channels // groups, attrs)
+
+
+def _channel_norm(bb: Any, inputs: Sequence[Any], group: int, attrs: Mapping[str, Any]) -> Any:
+    """(x - mean) / sqrt(variance + epsilon) * scale + bias, per `group` of adjacent channels."""
+    x, scale, bias = inputs
+    dtype, shape = dtype_of(x), shape_of(x)
+    epsilon = float(attrs.get("epsilon", 1e-5))
+    if dtype == "float32":
+        parameters = {"group": group, "epsilon": epsilon}
+        return opaque_call("channel_norm", parameters, inputs, [(dtype, shape)])
+    grouped = (shape[0], shape[1] // group, prod(shape[2:]) * group)
+    rows = bb.normalize(relax.op.reshape(x, grouped))
+    mean, var = _mean_and_variance(bb, rows, [2])
+    deviation = bb.normalize(
+        relax.op.sqrt(bb.normalize(relax.op.add(var, constant(epsilon, dtype))))
+    )
+    centred = bb.normalize(relax.op.subtract(rows, mean))
+    normal = bb.normalize(relax.op.divide(centred, deviation))
+    y = bb.normalize(relax.op.reshape(normal, shape))
+    channel_shape = (-1, *[1] * (len(shape) - 2))
+    scale, bias = (bb.normalize(relax.op.reshape(v, channel_shape)) for v in (scale, bias))
+    return bb.normalize(relax.op.add(bb.normalize(relax.op.multiply(y, scale)), bias))
 
 
 def lp_normalization(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:

@@ -205,11 +205,12 @@ class _Layer:
         """Per direction (name, alpha, beta) of each of its functions."""
         default = _DEFAULT_ACTIVATIONS[self.cell] * len(self.reverse)
         names = [_text(name).lower() for name in self.attrs.get("activations", ())] or default
-        if len(names) != len(default):
+        # There may be more: of an RNN with one direction the schema's default lists two.
+        if len(names) < len(default):
             raise ValueError(f"there are {len(names)} activations, there should be {len(default)}")
         alphas = iter(self.attrs.get("activation_alpha", ()))
         betas = iter(self.attrs.get("activation_beta", ()))
-        found = [_with_parameters(name, alphas, betas) for name in names]
+        found = [_with_parameters(name, alphas, betas) for name in names[: len(default)]]
         each = len(_DEFAULT_ACTIVATIONS[self.cell])
         return [found[i : i + each] for i in range(0, len(found), each)]
 

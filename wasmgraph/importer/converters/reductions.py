@@ -1,4 +1,4 @@
-"""Reductions where TVM has no kernel: over no elements at all, and of bool."""
+"""Reductions that TVM lacks or has wrong: over no elements, of bool, means of integers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from tvm import relax
 
 from wasmgraph.importer.converters.static import (
     as_dtype,
+    axis_within,
     constant,
     dtype_of,
     operand,
@@ -35,7 +36,8 @@ def reduction(op: str) -> Callable[[Any, Sequence[Any], Mapping[str, Any]], Any]
 
     def convert(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
         x, shape, dtype = inputs[0], shape_of(inputs[0]), dtype_of(inputs[0])
-        if 0 not in shape and dtype != "bool":
+        is_mean_of_integers = op == "ReduceMean" and np.dtype(dtype).kind in "iu"
+        if 0 not in shape and dtype != "bool" and not is_mean_of_integers:
             return None
         axes = _axes(inputs, attrs, len(shape))
         if not axes:
@@ -46,6 +48,9 @@ def reduction(op: str) -> Callable[[Any, Sequence[Any], Mapping[str, Any]], Any]
             found = kept if keep else [n for axis, n in enumerate(shape) if axis not in axes]
             fill = constant(_of_nothing(op, np.dtype(dtype)), dtype)
             return relax.op.broadcast_to(fill, found)
+        if is_mean_of_integers:
+            mean = relax.op.mean(as_dtype(bb, x, "float64"), axes, keepdims=keep)
+            return as_dtype(bb, bb.normalize(mean), dtype)
         reduce = relax.op.max if op == "ReduceMax" else relax.op.min
         # TVM compares no bools.
         bytes_ = as_dtype(bb, x, "uint8")
@@ -59,7 +64,7 @@ def _axes(inputs: Sequence[Any], attrs: Mapping[str, Any], rank: int) -> list[in
     axes = [] if given is None else required_constant(given, "the axes").tolist()
     if not axes and not attrs.get("noop_with_empty_axes", 0):
         return list(range(rank))
-    return [int(axis) % rank for axis in axes]
+    return [axis_within(int(axis), rank) for axis in axes]
 
 
 def _of_nothing(op: str, dtype: np.dtype[Any]) -> Any:

@@ -7,7 +7,14 @@ from math import prod
 from typing import Any
 
 from wasmgraph.importer.converters.library import counted, library_call, suffix, suffix_of_moved
-from wasmgraph.importer.converters.static import as_dtype, constant, dtype_of, operand, shape_of
+from wasmgraph.importer.converters.static import (
+    as_dtype,
+    constant,
+    dtype_of,
+    operand,
+    require_shape,
+    shape_of,
+)
 
 _REDUCTIONS = ("none", "add", "mul", "max", "min")
 """In the order of their numbers in operators_scatter.rs."""
@@ -18,6 +25,9 @@ def scatter_nd(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     data, indices, updates = inputs
     shape, index_shape = shape_of(data), shape_of(indices)
     depth = index_shape[-1]
+    if depth > len(shape):
+        raise ValueError(f"{depth} indices select nothing in {len(shape)} axes")
+    require_shape(updates, (*index_shape[:-1], *shape[depth:]), "the updates")
     words = [
         _reduction(attrs),
         prod(index_shape[:-1]),
@@ -32,6 +42,12 @@ def scatter_elements(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -
     data, indices, updates = inputs
     shape = shape_of(data)
     axis = int(attrs.get("axis", 0)) % len(shape)
+    given = shape_of(indices)
+    require_shape(updates, given, "the updates")
+    if len(given) != len(shape) or any(
+        given[k] > extent for k, extent in enumerate(shape) if k != axis
+    ):
+        raise ValueError(f"indices of shape {list(given)} do not fit into {list(shape)}")
     words = [_reduction(attrs), axis, *counted(shape), *shape_of(indices)]
     return _call("scatter_elements", bb, data, indices, updates, words)
 
@@ -43,11 +59,14 @@ def tensor_scatter(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> 
     axis = int(attrs.get("axis", -2)) % len(shape)
     if first is None:
         first = constant([0] * shape[0], "int64")
+    extent = shape_of(update)[axis]
+    require_shape(update, (*shape[:axis], extent, *shape[axis + 1 :]), "the update")
+    require_shape(first, shape[:1], "the first indices")
     words = [
         shape[0],
         prod(shape[1:axis]),
         shape[axis],
-        shape_of(update)[axis],
+        extent,
         prod(shape[axis + 1 :]),
         int(attrs.get("mode", b"linear") == b"circular"),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,27 @@ def required_constant(expr: Any, what: str) -> NDArray[Any]:
     if value is None:
         raise NotImplementedError(f"{what} is computed at run time; it must be a constant")
     return value
+
+
+def require_shape(expr: Any, shape: Sequence[int], what: str) -> None:
+    """Check what shape inference does not: an operator of the library trusts its shapes.
+
+    Raises:
+        ValueError: the tensor has another shape.
+    """
+    if shape_of(expr) != tuple(shape):
+        raise ValueError(f"{what} has the shape {list(shape_of(expr))}, not {list(shape)}")
+
+
+def axis_within(axis: int, rank: int) -> int:
+    """The axis counted from the front; shape inference does not look at axes that are operands.
+
+    Raises:
+        ValueError: there is no such axis.
+    """
+    if not -rank <= axis < rank:
+        raise ValueError(f"there is no axis {axis} among {rank}")
+    return axis % rank
 
 
 def operand(inputs: Any, index: int) -> Any:

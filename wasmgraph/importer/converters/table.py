@@ -18,10 +18,14 @@ from wasmgraph.importer.converters import (
     indexing,
     linear,
     normalisation,
+    padding,
+    quantised,
     recurrent,
     reductions,
     resize,
     scatter,
+    spectra,
+    windows,
 )
 
 Converter = Callable[[Any, Sequence[Any], Mapping[str, Any]], Any]
@@ -31,36 +35,50 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "BitCast"): elementwise.bit_cast,
     ("", "BitShift"): arithmetic.bit_shift,
     ("", "Clip"): elementwise.clip,
+    ("", "Col2Im"): windows.col2im,
     ("", "CumProd"): axes.cumulative_product,
     ("", "CumSum"): axes.cumulative_sum,
+    ("", "DFT"): spectra.dft,
+    ("", "DeformConv"): windows.deform_conv,
     ("", "Det"): linear.determinant,
     ("", "Dropout"): elementwise.dropout,
+    ("", "Equal"): elementwise.equal,
     ("", "EyeLike"): generators.eye_like,
     ("", "Gather"): indexing.gather,
     ("", "GRU"): recurrent.gru,
     ("", "IsInf"): elementwise.is_inf,
+    ("", "GroupNormalization"): normalisation.group_norm,
+    ("", "InstanceNormalization"): normalisation.instance_norm,
     ("", "LSTM"): recurrent.lstm,
     ("", "LpNormalization"): normalisation.lp_normalization,
     ("", "Max"): elementwise.maximum,
+    ("", "MaxUnpool"): windows.max_unpool,
     ("", "Mean"): elementwise.mean,
     ("", "MelWeightMatrix"): generators.only_folded,
     ("", "Min"): elementwise.minimum,
     ("", "Mod"): arithmetic.mod,
     ("", "OneHot"): axes.one_hot,
+    ("", "Pad"): padding.pad,
     ("", "Pow"): arithmetic.power,
     **{("", op): reductions.reduction(op) for op in reductions.REDUCTIONS},
     ("", "RNN"): recurrent.rnn,
     ("", "Resize"): resize.resize,
     ("", "ReverseSequence"): axes.reverse_sequence,
+    ("", "RoiAlign"): windows.roi_align,
+    ("", "STFT"): spectra.stft,
     ("", "ScatterElements"): scatter.scatter_elements,
     ("", "ScatterND"): scatter.scatter_nd,
+    ("", "Sign"): elementwise.sign,
     ("", "Slice"): indexing.slice_,
     ("", "Sum"): elementwise.total,
     ("", "TensorScatter"): scatter.tensor_scatter,
     ("", "TopK"): axes.top_k,
 }
 
+CONVERTERS |= quantised.CONVERTERS
+
 FOR_MORE_OUTPUTS: dict[tuple[str, str], Converter] = {
     ("", "LayerNormalization"): normalisation.layer_norm_with_statistics,
+    ("", "MaxPool"): windows.max_pool_with_indices,
 }
-"""Of operators whose further outputs TVM lacks; it converts nodes that ask for the first one."""
+"""Of operators whose further outputs TVM lacks; where only the first is read, it converts them."""

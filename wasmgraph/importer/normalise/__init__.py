@@ -5,27 +5,65 @@ After it: one opset, no functions, static shapes, and nothing left that can be c
 
 from __future__ import annotations
 
-from wasmgraph.importer.network import Network
+from collections.abc import Callable
+from contextlib import suppress
+
+import onnx
+
+from wasmgraph.errors import ModelError
+from wasmgraph.importer.network import Network, subgraphs
+from wasmgraph.importer.normalise.expand_quantised import expand_quantised
 from wasmgraph.importer.normalise.fold import fold_constants
 from wasmgraph.importer.normalise.inline import inline_schema_functions
+from wasmgraph.importer.normalise.integer_products import multiply_integers
+from wasmgraph.importer.normalise.move_quantised import move_quantised
 from wasmgraph.importer.normalise.simplify import (
     drop_empty_operands,
     remove_dead_nodes,
     remove_no_ops,
 )
+from wasmgraph.importer.normalise.transposed import pad_transposed_convolutions
 from wasmgraph.importer.normalise.upgrade import upgrade_opset
 from wasmgraph.importer.normalise.widen import widen_float16
 
 PASSES = (
     upgrade_opset,
+    expand_quantised,
     inline_schema_functions,
     remove_no_ops,
     fold_constants,
+    pad_transposed_convolutions,
     widen_float16,
     remove_no_ops,
     drop_empty_operands,
+    move_quantised,
+    multiply_integers,
     remove_dead_nodes,
 )
+
+
+def normalise_dynamic(
+    network: Network, has_converter: Callable[[onnx.NodeProto], bool]
+) -> None:
+    """Normalise a network some of whose shapes stay open.
+
+    Branches and bodies keep their opset, as ONNX's converter does not reach into them; so does the
+    whole model where it has any, or where it cannot be upgraded.
+
+    Args:
+        network: Changed in place.
+        has_converter: Whether a node stays as it is; others are replaced by their definitions.
+
+    Raises:
+        ModelError: shapes contradict each other.
+    """
+    if not any(any(subgraphs(node)) for node in network.nodes):
+        with suppress(ModelError):
+            upgrade_opset(network)
+    inline_schema_functions(network, has_converter)
+    for step in (remove_no_ops, fold_constants, widen_float16, remove_no_ops, drop_empty_operands):
+        step(network)
+    remove_dead_nodes(network)
 
 
 def normalise(network: Network) -> None:

@@ -55,7 +55,7 @@ def fold_constants(network: Network) -> None:
     """
     while True:
         infer_shapes(network)
-        if not _fold_once(network):
+        if not fold_once(network):
             return
 
 
@@ -97,10 +97,17 @@ def inferred_proto(network: Network) -> onnx.ModelProto:
         ) from error
 
 
-def _fold_once(network: Network) -> bool:
+def fold_once(network: Network, dequantise: bool = False) -> bool:
+    """Compute what depends on constants alone, whose types are known; whether there was any.
+
+    Args:
+        dequantise: Whether to make floats of quantised weights. They are four times as large, and
+            products of integers take them as they are.
+    """
     kept = []
     for node in network.nodes:
-        values = _evaluate(node, network)
+        is_weight = node.op_type == "DequantizeLinear" and not dequantise
+        values = None if is_weight else _evaluate(node, network)
         if values is None:
             kept.append(node)
         else:

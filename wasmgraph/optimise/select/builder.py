@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ from wasmgraph.kernels.copying import StridedCopy
 from wasmgraph.optimise.opgraph import OpGraph
 from wasmgraph.optimise.options import Options
 from wasmgraph.optimise.program import Call, Kernel, Place, Port, Program, Storage, Weight
+from wasmgraph.optimise.select.destinations import find_destinations
 from wasmgraph.optimise.view import View, dense_strides, element_count, merged_axes
 
 
@@ -34,6 +35,7 @@ class Builder:
         self._views: dict[int, View] = {}
         self._calls: list[Call] = []
         self._copies: dict[tuple[View, tuple[int, ...]], View] = {}
+        self._destinations = find_destinations(graph)
         for tensor in graph.inputs:
             info = graph.tensors[tensor]
             storage = self._new_storage("input", element_count(info.shape), info.dtype)
@@ -54,6 +56,10 @@ class Builder:
             assert info.constant is not None, info
             self._views[tensor] = self.weight(info.constant, info.name)
         return self._views[tensor]
+
+    def is_placed(self, tensor: int) -> bool:
+        """Whether it is known where a tensor lies."""
+        return tensor in self._views
 
     def set(self, tensor: int, view: View) -> None:
         """A tensor was computed, or turned out to be a view of another."""
@@ -86,6 +92,33 @@ class Builder:
         shape = tuple(shape)
         storage = self._new_storage("computed", element_count(shape), dtype)
         return View(storage, 0, shape, dense_strides(shape, order), dtype)
+
+    def place(
+        self,
+        tensor: int,
+        order: Sequence[int] | None = None,
+        suits: Callable[[View], bool] = lambda _: True,
+    ) -> View:
+        """Room for a tensor, its axes in the given order (C by default) in memory.
+
+        Within the result of a concatenation where that is all that reads it; then there may be gaps
+        between its elements, but they are adjacent along the innermost axis. To be called when
+        nothing stands between it and the writing of the whole tensor.
+
+        Args:
+            suits: Whether the kernel can write to a view with gaps.
+        """
+        info = self.graph.tensors[tensor]
+        destination = self._destinations.get(tensor)
+        dense = View(-1, 0, info.shape, dense_strides(info.shape, order), info.dtype)
+        wanted = destination.order(dense) if destination is not None else None
+        if destination is not None and wanted is not None:
+            if destination.whole not in self._views:
+                self.set(destination.whole, self.place(destination.whole, wanted))
+            view = destination.part(self._views[destination.whole])
+            if view is not None and _adjacent(view, dense) and suits(view):
+                return view
+        return self.allocate(info.shape, info.dtype, order)
 
     def stand_in(self, tensors: Sequence[int]) -> None:
         """Room for tensors that nothing computes, so that what reads them is looked at, too."""
@@ -164,6 +197,13 @@ def _outermost_first(
     shape: Sequence[int], order: Sequence[int], *strides: Sequence[int]
 ) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(values[axis] for axis in order) for values in (shape, *strides))
+
+
+def _adjacent(view: View, dense: View) -> bool:
+    """Whether a view has the order of axes of a dense one and its elements along the innermost."""
+    order = dense.order()
+    moving = [axis for axis in order if dense.shape[axis] > 1]
+    return view.order() == order and (not moving or view.strides[moving[-1]] == 1)
 
 
 def _replaceable(kernel: Kernel, reads: Sequence[View], out: View) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from wasmgraph.optimise.select.depthwise import pixel_operand, readable_pixels, 
 from wasmgraph.optimise.select.elementwise import describe, emit_chain
 from wasmgraph.optimise.select.products import Product, Weights, emit_product
 from wasmgraph.optimise.select.windows import Window, padded
-from wasmgraph.optimise.view import channel_last
+from wasmgraph.optimise.view import View, channel_last, merged_axes
 
 WINOGRAD_MIN_CHANNELS = 8
 WINOGRAD_MIN_TILES = 12
@@ -54,7 +54,6 @@ def select_convolution(builder: Builder, group: Group) -> bool:
     grouped = weights.reshape(window.groups, columns, per_group, *kernel)
     grouped = np.moveaxis(grouped, (1, 2), (-1, -2))
     grouped = grouped.reshape(window.groups, -1, columns)
-    out = builder.allocate(shape, order=order)
     batch: tuple[BatchAxis, ...] = ()
     if window.groups > 1:
         packed = packed_columns(columns) * grouped.shape[1]
@@ -72,7 +71,7 @@ def select_convolution(builder: Builder, group: Group) -> bool:
         ),
         source,
         Weights(grouped, builder.graph.tensors[anchor.inputs[1]].name),
-        out,
+        order,
         anchor.kind.removeprefix("nn."),
     )
     return True
@@ -107,7 +106,7 @@ def _select_winograd(builder: Builder, group: Group, weights: NDArray[Any]) -> b
     source = padded(builder, view, replace(window, after=tuple(after)), group.nodes)
     source = builder.dense(source, group.nodes, order)
     bias, chain, tensors = peel_bias(builder, group, 1)
-    out = builder.allocate(shape, order=order)
+    out = builder.place(group.output, order, lambda view: _pixel_stride(view) is not None)
     views = [readable_pixels(builder, builder.view(t), out, group.nodes) for t in tensors]
     kernel = winograd.Winograd(
         batch=shape[0],
@@ -118,6 +117,7 @@ def _select_winograd(builder: Builder, group: Group, weights: NDArray[Any]) -> b
         has_bias=bias is not None,
         chain=chain,
         operands=tuple(pixel_operand(v) for v in views),
+        pitch=_pixel_stride(out) or 0,
     )
     columns = np.moveaxis(weights, (0, 1), (-1, -2)).reshape(-1, weights.shape[0])
     name = builder.graph.tensors[anchor.inputs[1]].name
@@ -129,6 +129,14 @@ def _select_winograd(builder: Builder, group: Group, weights: NDArray[Any]) -> b
     builder.emit(kernel, [*reads, *views], [out, scratch], group.nodes, describe(chain, label))
     builder.set(group.output, out)
     return True
+
+
+def _pixel_stride(view: View) -> int | None:
+    """Elements between neighbouring pixels of channel-last images; None if it differs."""
+    shape, (strides,) = merged_axes(
+        *([values[a] for a in (0, 2, 3)] for values in (view.shape, view.strides))
+    )
+    return strides[0] if len(shape) == 1 else None
 
 
 def select_transposed(builder: Builder, group: Group) -> bool:
@@ -165,6 +173,7 @@ def select_transposed(builder: Builder, group: Group) -> bool:
     result = whole.permuted((0, 3, 1, 2))
     if group.chain.steps:
         views = [result, *(builder.view(t) for t in group.operands)]
-        result = emit_chain(builder, group.chain, views, shape, group.nodes)
-    builder.set(group.output, result)
+        emit_chain(builder, group.chain, views, group.output, group.nodes)
+    else:
+        builder.set(group.output, result)
     return True

@@ -25,7 +25,7 @@ def select_depthwise(builder: Builder, group: Group, weights: NDArray[Any]) -> b
     if source.strides[1] != 1 and source.shape[1] > 1:
         source = builder.dense(source, group.nodes, channel_last(4))
     shape = builder.graph.tensors[group.output].shape
-    out = builder.allocate(shape, order=channel_last(4))
+    out = builder.place(group.output, channel_last(4))
     bias, chain, tensors = peel_bias(builder, group, 1)
     views = [readable_pixels(builder, builder.view(t), out, group.nodes) for t in tensors]
     kernel = Depthwise(

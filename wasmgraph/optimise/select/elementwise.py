@@ -13,23 +13,22 @@ from wasmgraph.optimise.view import View, merged_axes
 
 def select_elementwise(builder: Builder, group: Group) -> None:
     """A kernel for a group without an anchor."""
-    shape = builder.graph.tensors[group.output].shape
     views = [builder.view(tensor) for tensor in group.operands]
-    view = emit_chain(builder, group.chain, views, shape, group.nodes)
-    builder.set(group.output, view)
+    emit_chain(builder, group.chain, views, group.output, group.nodes)
 
 
 def emit_chain(
     builder: Builder,
     chain: Chain,
     views: Sequence[View],
-    shape: tuple[int, ...],
+    output: int,
     nodes: frozenset[int],
-) -> View:
-    """Apply a chain; the result lies in the order of the largest operand."""
+) -> None:
+    """Compute a tensor by a chain; it lies in the order of the largest operand."""
+    shape = builder.graph.tensors[output].shape
     full = [view for view in views if view.shape == shape]
     order = max(full, key=_weight_of).order() if full else None
-    out = builder.allocate(shape, order=order)
+    out = builder.place(output, order)
     wide = [readable(builder, view, shape, out, nodes) for view in views]
     axes = out.order()
 
@@ -42,7 +41,7 @@ def emit_chain(
     builder.emit(
         Elementwise(merged, strides[0], strides[1:], chain), wide, [out], nodes, describe(chain)
     )
-    return out
+    builder.set(output, out)
 
 
 def _weight_of(view: View) -> tuple[int, int]:

@@ -28,7 +28,7 @@ def pool(builder: Builder, op: Op) -> bool:
     if view is None or view.size == 0:
         return False
     shape = builder.graph.tensors[op.outputs[0]].shape
-    out = builder.allocate(shape, order=channel_last(4))
+    out = builder.place(op.outputs[0], channel_last(4))
     top, left, bottom, right = (int(p) for p in op.attrs.padding)
     kernel = Pool(
         op="max" if op.kind == "nn.max_pool2d" else "average",
@@ -95,7 +95,7 @@ def resize(builder: Builder, op: Op) -> bool:
     if view is None:
         return False
     shape = builder.graph.tensors[op.outputs[0]].shape
-    out = builder.allocate(shape, order=channel_last(4))
+    out = builder.place(op.outputs[0], channel_last(4))
     rows, cols = (
         axis_table(
             view.shape[axis], shape[axis], None, _KINDS[mode], coordinates, _NEAREST[rounding]

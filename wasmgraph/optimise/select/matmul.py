@@ -6,9 +6,9 @@ from wasmgraph.kernels.contraction import BatchAxis
 from wasmgraph.kernels.packing import packed_columns
 from wasmgraph.kernels.rows import merge_axes
 from wasmgraph.optimise.fuse import Group
-from wasmgraph.optimise.opgraph import Op
 from wasmgraph.optimise.select.builder import Builder
-from wasmgraph.optimise.select.products import Product, Weights, emit_product, row_axes
+from wasmgraph.optimise.select.destinations import permutation
+from wasmgraph.optimise.select.products import Product, Weights, emit_product, rows_are_even
 from wasmgraph.optimise.view import View, dense_strides, element_count
 
 
@@ -21,7 +21,7 @@ def select_matmul(builder: Builder, group: Group) -> bool:
         return False
     constant = builder.value(anchor.inputs[1])
     depth, columns = b.shape[-2:]
-    out = builder.allocate(shape, order=_product_order(builder, group, shape))
+    order = _product_order(builder, group, shape)
     lead = shape[:-2]
     wide_a = a.broadcast((*lead, *a.shape[-2:]))
     if constant is not None and element_count(constant.shape[:-2]) == 1:
@@ -31,9 +31,10 @@ def select_matmul(builder: Builder, group: Group) -> bool:
         product = Product(
             (), merge_axes(rows), ((depth, wide_a.strides[-1]),), columns, 0, len(shape) - 1
         )
-        if len(row_axes(out, product)[0]) != 1:
-            out = builder.allocate(shape)
-        emit_product(builder, group, product, wide_a, weight, out, "matmul")
+        dense = View(-1, 0, shape, dense_strides(shape, order), "float32")
+        if not rows_are_even(dense, product):
+            order = None
+        emit_product(builder, group, product, wide_a, weight, order, "matmul")
         return True
     weights_or_view: View | Weights = b
     if constant is not None:
@@ -52,9 +53,7 @@ def select_matmul(builder: Builder, group: Group) -> bool:
     old = (1,) * missing + tuple(builder.graph.tensors[anchor.inputs[1]].shape[:-2])
     steps = (0,) * missing + tuple(b_batch)
     steps = tuple(0 if o == 1 else s for o, s in zip(old, steps, strict=True))
-    batch = tuple(
-        BatchAxis(n, wide_a.strides[i], steps[i], out.strides[i]) for i, n in enumerate(lead)
-    )
+    batch = tuple(BatchAxis(n, wide_a.strides[i], steps[i], out=0) for i, n in enumerate(lead))
     product = Product(
         batch,
         ((shape[-2], wide_a.strides[-2]),),
@@ -63,7 +62,7 @@ def select_matmul(builder: Builder, group: Group) -> bool:
         b_row,
         len(shape) - 1,
     )
-    emit_product(builder, group, product, wide_a, weights_or_view, out, "matmul")
+    emit_product(builder, group, product, wide_a, weights_or_view, order, "matmul")
     return True
 
 
@@ -78,10 +77,3 @@ def _product_order(
         return None
     axes = permutation(readers[0], len(shape))
     return axes if axes[-1] == len(shape) - 1 else None
-
-
-def permutation(op: Op, rank: int) -> tuple[int, ...]:
-    """The axes of a permute_dims; without any it reverses them."""
-    if op.attrs.axes is None:
-        return tuple(reversed(range(rank)))
-    return tuple(int(axis) % rank for axis in op.attrs.axes)

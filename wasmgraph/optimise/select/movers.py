@@ -7,14 +7,18 @@ from dataclasses import replace
 from wasmgraph.kernels.padding import PadConstant
 from wasmgraph.optimise.opgraph import Op
 from wasmgraph.optimise.select.builder import Builder
-from wasmgraph.optimise.select.matmul import permutation
+from wasmgraph.optimise.select.destinations import permutation
+from wasmgraph.optimise.view import order_for_reshape
 
 
 def reshape(builder: Builder, op: Op) -> bool:
     """reshape, squeeze, expand_dims, flatten."""
     shape = builder.graph.tensors[op.outputs[0]].shape
     view = builder.view(op.inputs[0])
-    result = view.reshaped(shape) or builder.dense(view, op.nodes).reshaped(shape)
+    result = view.reshaped(shape)
+    if result is None:
+        order = None if op.outputs[0] in builder.graph.outputs else order_for_reshape(view, shape)
+        result = builder.dense(view, op.nodes, order).reshaped(shape)
     assert result is not None
     builder.set(op.outputs[0], result)
     return True
@@ -82,19 +86,26 @@ def take(builder: Builder, op: Op) -> bool:
 
 
 def concat(builder: Builder, op: Op) -> bool:
-    """concat: each part is copied to its place, in the order of axes of the largest part."""
-    shape = builder.graph.tensors[op.outputs[0]].shape
-    dtype = builder.graph.tensors[op.outputs[0]].dtype
-    axis = int(op.attrs.axis) % len(shape)
+    """concat: each part that was not written to its place is copied there.
+
+    Where none was, the result has the order of axes of the largest part.
+    """
+    result = op.outputs[0]
+    axis = int(op.attrs.axis) % len(builder.graph.tensors[result].shape)
     parts = [builder.view(tensor) for tensor in op.inputs]
-    largest = max(parts, key=lambda view: (view.size, not view.is_dense()))
-    out = builder.allocate(shape, dtype, largest.order())
+    if not builder.is_placed(result):
+        largest = max(parts, key=lambda view: (view.size, not view.is_dense()))
+        builder.set(result, builder.place(result, largest.order()))
+    out = builder.view(result)
     begin = 0
     for part in parts:
-        if part.size:
-            builder.copy(part, out.sliced(axis, begin, part.shape[axis]), op.nodes)
+        target = out.sliced(axis, begin, part.shape[axis])
+        if part.size and not (
+            (part.storage, part.offset) == (target.storage, target.offset)
+            and part.lies_like(target)
+        ):
+            builder.copy(part, target, op.nodes)
         begin += part.shape[axis]
-    builder.set(op.outputs[0], out)
     return True
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,17 +18,39 @@ from wasmgraph.optimise.fuse import Group
 from wasmgraph.optimise.select.bias import peel_bias
 from wasmgraph.optimise.select.builder import Builder
 from wasmgraph.optimise.select.elementwise import describe, emit_chain
-from wasmgraph.optimise.view import View, merged_axes
+from wasmgraph.optimise.view import View, dense_strides, merged_axes
 
 
 @dataclass(frozen=True)
 class Product:
+    """A contraction before it is known where its result lies.
+
+    Attributes:
+        batch: Groups of a convolution, whose channel axis is 1; or the first axes of a matrix
+            product, whose strides in the result are filled in later.
+        rows, reduce, columns, b_row: As in `Contraction`.
+        channel_axis: The result's axis of columns.
+    """
+
     batch: tuple[BatchAxis, ...]
     rows: tuple[tuple[int, int], ...]
     reduce: tuple[tuple[int, int], ...]
     columns: int
     b_row: int
     channel_axis: int
+
+    @property
+    def leading(self) -> int:
+        """How many axes of the result count batches."""
+        return len(self.batch) if self.channel_axis != 1 else 0
+
+    def into(self, out: View) -> Product:
+        """With the batches' strides in the result."""
+        batch = tuple(
+            replace(axis, out=out.strides[index]) if index < self.leading else axis
+            for index, axis in enumerate(self.batch)
+        )
+        return replace(self, batch=batch)
 
 
 @dataclass(frozen=True)
@@ -44,22 +67,31 @@ def emit_product(
     product: Product,
     a: View,
     b: View | Weights,
-    out: View,
+    order: Sequence[int] | None,
     name: str,
 ) -> None:
-    """The contraction with as much of the chain as its operands allow, then the rest."""
+    """The contraction with as much of the chain as its operands allow, then the rest.
+
+    Args:
+        order: Of the result's axes in memory, in which its rows are evenly spaced; C by default.
+    """
     if isinstance(b, Weights) and _is_thin(product):
-        _emit_thin(builder, group, product, a, b, out, name)
+        _emit_thin(builder, group, product, a, b, order, name)
         return
     if isinstance(b, Weights):
         b = builder.weight(pack_columns(b.array), b.name)
     bias, chain, tensors = peel_bias(builder, group, product.channel_axis)
-    views = [_readable(builder, builder.view(t), out, product, group.nodes) for t in tensors]
+    shape = builder.graph.tensors[group.output].shape
+    dense = View(-1, 0, shape, dense_strides(shape, order), "float32")
+    views = [_readable(builder, builder.view(t), dense, product, group.nodes) for t in tensors]
+    fits = all(_row_operand(view, dense, product) is not None for view in views)
+    out = _room(builder, group, product, order, last=fits)
+    product = product.into(out)
     operands = [_row_operand(view, out, product) for view in views]
     reads = [a, b]
     if bias is not None:
         reads.append(builder.weight(bias))
-    fits = all(operand is not None for operand in operands)
+        name += " + bias"
     kernel = Contraction(
         batch=product.batch,
         rows=product.rows,
@@ -71,15 +103,22 @@ def emit_product(
         chain=chain if fits else IDENTITY,
         operands=tuple(o for o in operands if o is not None) if fits else (),
     )
-    if bias is not None:
-        name += " + bias"
-    if not fits:
+    if fits:
+        # A weight must be adjacent along the columns, which its C order need not be.
+        builder.emit(kernel, [*reads, *views], [out], group.nodes, describe(chain, name))
+        builder.set(group.output, out)
+    else:
         builder.emit(kernel, reads, [out], group.nodes, name)
-        builder.set(group.output, emit_chain(builder, chain, [out, *views], out.shape, group.nodes))
-        return
-    # A weight must be adjacent along the columns, which its C order need not be.
-    builder.emit(kernel, [*reads, *views], [out], group.nodes, describe(chain, name))
-    builder.set(group.output, out)
+        emit_chain(builder, chain, [out, *views], group.output, group.nodes)
+
+
+def _room(
+    builder: Builder, group: Group, product: Product, order: Sequence[int] | None, last: bool
+) -> View:
+    """Where a product is written: its place, unless more of the group has to be done to it."""
+    if not last:
+        return builder.allocate(builder.graph.tensors[group.output].shape, order=order)
+    return builder.place(group.output, order, lambda view: rows_are_even(view, product))
 
 
 def _is_thin(product: Product) -> bool:
@@ -98,11 +137,12 @@ def _emit_thin(
     product: Product,
     a: View,
     b: Weights,
-    out: View,
+    order: Sequence[int] | None,
     name: str,
 ) -> None:
     """Few columns: dot products, with the chain if it reads nothing else."""
     bias, chain, tensors = peel_bias(builder, group, product.channel_axis)
+    out = _room(builder, group, product, order, last=not tensors)
     fused = chain if not tensors else IDENTITY
     kernel = ThinContraction(
         product.rows,
@@ -120,20 +160,25 @@ def _emit_thin(
     builder.emit(kernel, reads, [out], group.nodes, describe(fused, name))
     if tensors:
         views = [out, *(builder.view(tensor) for tensor in tensors)]
-        out = emit_chain(builder, chain, views, out.shape, group.nodes)
-    builder.set(group.output, out)
+        emit_chain(builder, chain, views, group.output, group.nodes)
+    else:
+        builder.set(group.output, out)
+
+
+def rows_are_even(view: View, product: Product) -> bool:
+    """Whether all rows of a batch are one stride apart."""
+    return len(_row_axes(view, product)[0]) == 1
 
 
 def _row_stride(out: View, product: Product) -> int:
     """Elements from one output row to the next."""
-    shape, (strides,) = row_axes(out, product)
-    return strides[-1] if len(shape) == 1 else 0
+    (_,), ((stride,),) = _row_axes(out, product)
+    return stride
 
 
-def row_axes(view: View, product: Product) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
+def _row_axes(view: View, product: Product) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
     """The axes of a view (broadcast to the output) that count rows, merged."""
-    batch = len(product.batch) if product.channel_axis != 1 else 0
-    axes = [a for a in range(batch, len(view.shape)) if a != product.channel_axis]
+    axes = [a for a in range(product.leading, len(view.shape)) if a != product.channel_axis]
     return merged_axes([view.shape[a] for a in axes], [view.strides[a] for a in axes])
 
 
@@ -155,7 +200,7 @@ def _row_operand(view: View, out: View, product: Product) -> RowOperand | None:
     column = wide.strides[product.channel_axis]
     if out.shape[product.channel_axis] == 1:
         column = 0
-    shape, (strides,) = row_axes(wide, product)
+    shape, (strides,) = _row_axes(wide, product)
     if len(shape) != 1 or column not in (0, 1):
         return None
     if product.channel_axis == 1:

@@ -119,7 +119,10 @@ def softmax(builder: Builder, op: Op) -> bool:
     if view.size == 0:
         return False
     axis = int(op.attrs.axis) % len(view.shape)
-    out = builder.allocate(view.shape, order=view.order())
+    source = view
+    out = builder.place(
+        op.outputs[0], view.order(), lambda room: _nest(source, room, {axis}) is not None
+    )
     nest = _nest(view, out, {axis})
     if nest is None:
         view = builder.dense(view, op.nodes)

@@ -13,12 +13,15 @@ from wasmgraph.optimise.options import DEFAULT, Options
 from wasmgraph.optimise.program import Program
 from wasmgraph.optimise.select import images, movers, reductions
 from wasmgraph.optimise.select.builder import Builder
+from wasmgraph.optimise.select.channel_norm import select_channel_norm
 from wasmgraph.optimise.select.convolution import select_convolution, select_transposed
 from wasmgraph.optimise.select.elementwise import emit_chain, select_elementwise
 from wasmgraph.optimise.select.fallback import select_fallback
+from wasmgraph.optimise.select.integer import select_integer, select_integer_sum
 from wasmgraph.optimise.select.library import select_library
 from wasmgraph.optimise.select.matmul import select_matmul
 from wasmgraph.optimise.select.recurrent import select_recurrent
+from wasmgraph.optimise.select.typed import is_typed, select_typed
 
 # Each returns False where it cannot handle the operator as it stands.
 _SELECTORS: dict[str, Callable[[Builder, Op], bool]] = {
@@ -49,6 +52,8 @@ _SELECTORS: dict[str, Callable[[Builder, Op], bool]] = {
 # Of opaque calls by the operator's name; what is not here is in the operator library.
 _OPAQUE: dict[str, Callable[[Builder, Op], None]] = {
     "bit_cast": movers.bit_cast,
+    "integer_conv": select_integer_sum,
+    "integer_matmul": select_integer_sum,
     "gru": select_recurrent,
     "lstm": select_recurrent,
     "rnn": select_recurrent,
@@ -56,7 +61,10 @@ _OPAQUE: dict[str, Callable[[Builder, Op], None]] = {
 
 # Each returns False where there is no kernel for this form of it.
 _ANCHORED: dict[str, Callable[[Builder, Group], bool]] = {
+    "integer_conv": select_integer,
+    "integer_matmul": select_integer,
     "matmul": select_matmul,
+    "channel_norm": select_channel_norm,
     "nn.conv1d": select_convolution,
     "nn.conv2d": select_convolution,
     "nn.conv3d": select_convolution,
@@ -102,13 +110,13 @@ def _select_op(builder: Builder, op: Op) -> Obstacle | None:
 
 def _select_group(builder: Builder, group: Group) -> Obstacle | None:
     if group.anchor is None:
-        select_elementwise(builder, group)
+        select = select_typed if is_typed(builder, group) else select_elementwise
+        select(builder, group)
         return None
-    if _ANCHORED[group.anchor.kind](builder, group):
+    if _ANCHORED[group.anchor.name](builder, group):
         return None
     obstacle = _select_op(builder, group.anchor)
     if obstacle is None and group.chain.steps:
-        shape = builder.graph.tensors[group.output].shape
         views = [builder.view(t) for t in (group.anchor.outputs[0], *group.operands)]
-        builder.set(group.output, emit_chain(builder, group.chain, views, shape, group.nodes))
+        emit_chain(builder, group.chain, views, group.output, group.nodes)
     return obstacle

@@ -1,0 +1,75 @@
+"""Element-wise groups that read or write other types than float32."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from wasmgraph.kernels.chain import Chain, Step
+from wasmgraph.kernels.typed_elementwise import TypedElementwise
+from wasmgraph.optimise.fuse import Group
+from wasmgraph.optimise.select.builder import Builder
+from wasmgraph.optimise.select.elementwise import _weight_of, describe, readable
+from wasmgraph.optimise.view import View, merged_axes
+
+
+def is_typed(builder: Builder, group: Group) -> bool:
+    """Whether a group without an anchor has anything but float32 at its edges."""
+    tensors = builder.graph.tensors
+    return any(tensors[t].dtype != "float32" for t in (*group.operands, group.output))
+
+
+def select_typed(builder: Builder, group: Group) -> None:
+    """A kernel for a group without an anchor."""
+    views = [builder.view(tensor) for tensor in group.operands]
+    emit_typed(builder, group.chain, views, group.output, group.nodes)
+
+
+def emit_typed(
+    builder: Builder,
+    chain: Chain,
+    views: Sequence[View],
+    output: int,
+    nodes: frozenset[int],
+) -> None:
+    """Compute a tensor by a chain; it lies in the order of the largest operand."""
+    info = builder.graph.tensors[output]
+    full = [view for view in views if view.shape == info.shape]
+    order = max(full, key=_weight_of).order() if full else None
+    out = builder.place(output, order)
+    wide = [readable(builder, view, info.shape, out, nodes) for view in views]
+    axes = out.order()
+
+    def arranged(values: Sequence[int]) -> tuple[int, ...]:
+        return tuple(values[axis] for axis in axes)
+
+    merged, strides = merged_axes(
+        arranged(info.shape), arranged(out.strides), *(arranged(view.strides) for view in wide)
+    )
+    dtypes = tuple(view.dtype for view in (*wide, out))
+    kernel = TypedElementwise(merged, strides[0], strides[1:], with_bounds_joined(chain), dtypes)
+    builder.emit(kernel, wide, [out], nodes, describe(chain))
+    builder.set(output, out)
+
+
+def with_bounds_joined(chain: Chain) -> Chain:
+    """The chain without a clip or a ReLU right before it is quantised: both only bound.
+
+    Rounding keeps order, so it does not matter which comes first.
+    """
+    while len(chain.steps) > 1 and chain.steps[-1].op == "quantise":
+        *before, bound, last = chain.steps
+        scale, zero, low, high = last.numbers
+        if bound.op == "relu":
+            limits = (0.0, np.inf)
+        elif bound.op == "clip":
+            limits = (bound.numbers[0], bound.numbers[1])
+        else:
+            break
+        least, most = (float(np.rint(np.float32(x) / np.float32(scale))) for x in limits)
+        bounds = (min(max(low, least), high), max(min(high, most), low))
+        joined = Step("quantise", bound.args, (scale, zero, *bounds))
+        chain = replace(chain, steps=(*before, joined))
+    return chain
