@@ -222,7 +222,9 @@ class _Builder:
                 # Only for want of an operator before it.
                 unknown.update(node.output)
                 if converter_for(node) is None:
-                    self._obstacles.append(Obstacle(self._node, op, "the operator is not supported"))
+                    self._obstacles.append(
+                        Obstacle(self._node, op, "the operator is not supported")
+                    )
                 continue
             try:
                 self._convert_node(node)
@@ -298,5 +300,3 @@ def output_shapes(network: Network) -> list[tuple[int | str, ...]]:
         else:
             shapes.append(open_axis_names(known[name]))
     return shapes
-
-

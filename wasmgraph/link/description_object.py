@@ -85,7 +85,7 @@ def _tensors(tables: Tables, tensors: Sequence[Tensor], axes: Sequence[str]) -> 
         dims = [-1 - axes.index(d) if isinstance(d, str) else d for d in tensor.shape]
         address = 0 if tensor.buffer is None else _address(tensor.buffer)
         dtype = dtypes.index(tensor.dtype)
-        rows.append([*tables.text(tensor.name), dtype, *tables.numbers(dims, "q"), address, 0])
+        rows.append([*tables.text(tensor.name), dtype, *tables.numbers(dims, "q"), address])
     return tables.table(rows)
 
 

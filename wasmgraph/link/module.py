@@ -10,9 +10,9 @@ from pathlib import Path
 
 from wasmgraph.atomic import replaced_when_done
 from wasmgraph.bundle import Bundle, Graph, Step
+from wasmgraph.dynamic.tables import nodes_object
 from wasmgraph.errors import ModelError, UnsupportedModelError, WasmgraphError
 from wasmgraph.link.consistency import check_description
-from wasmgraph.dynamic.tables import nodes_object
 from wasmgraph.link.description_object import description_object
 from wasmgraph.link.executor import executor_archive
 from wasmgraph.link.linker import link_module

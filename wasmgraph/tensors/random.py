@@ -42,23 +42,23 @@ def random_input(
     dtype = np.dtype(spec.dtype)
     if dtype.kind == "f":
         # float16 has no generator of its own; rounding must not reach 1.
-        values = rng.random(spec.shape, np.float64 if dtype.itemsize == 8 else np.float32)
+        values = rng.random(spec.extents, np.float64 if dtype.itemsize == 8 else np.float32)
         below_one = np.nextafter(np.ones((), dtype), np.zeros((), dtype))
         unit = np.minimum(values, below_one)
         return np.asarray(unit if float_range == UNIT_RANGE else low + unit * (high - low)).astype(
             dtype
         )
     if dtype.kind == "b":
-        return np.asarray(rng.integers(0, 2, spec.shape)).astype(dtype)
+        return np.asarray(rng.integers(0, 2, spec.extents)).astype(dtype)
     if dtype.kind not in "iu":
         raise TypeError(f"there are no random values of dtype {dtype} (input {spec.name!r})")
     if dtype.itemsize == 1:
         limits = np.iinfo(spec.dtype)
         return np.asarray(
-            rng.integers(limits.min, limits.max, spec.shape, spec.dtype, endpoint=True)
+            rng.integers(limits.min, limits.max, spec.extents, spec.dtype, endpoint=True)
         )
     bound = 2 if _FLAGS.search(spec.name) else 10
-    return np.asarray(rng.integers(0, bound, spec.shape)).astype(dtype)
+    return np.asarray(rng.integers(0, bound, spec.extents)).astype(dtype)
 
 
 def random_inputs(

@@ -9,7 +9,7 @@
 //! `OUT_OF_RANGE`. What memory it needs it allocates; where there is none left, it traps.
 
 use number::Number;
-use words::Words;
+pub use words::Words;
 
 /// Exports an operator that is generic over one dtype, `T` in its signature, once per dtype:
 /// `export!("name", function(x: *const T, out: *mut T), f32 i64)` defines `wgo_name_f32` and

@@ -42,9 +42,7 @@ PASSES = (
 )
 
 
-def normalise_dynamic(
-    network: Network, has_converter: Callable[[onnx.NodeProto], bool]
-) -> None:
+def normalise_dynamic(network: Network, has_converter: Callable[[onnx.NodeProto], bool]) -> None:
     """Normalise a network some of whose shapes stay open.
 
     Branches and bodies keep their opset, as ONNX's converter does not reach into them; so does the
