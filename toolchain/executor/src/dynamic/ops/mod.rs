@@ -37,7 +37,12 @@ macro_rules! export {
 mod binary;
 mod cast;
 mod control;
+mod data;
 mod linear;
+mod norm;
+mod reduce;
 mod scan;
+mod select;
+mod sequence;
 pub mod shape;
 mod unary;
