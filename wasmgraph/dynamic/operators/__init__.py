@@ -11,13 +11,30 @@ from collections.abc import Mapping
 
 import onnx
 
-from wasmgraph.dynamic.operators import control, elementwise, linear, shape
+from wasmgraph.dynamic.operators import (
+    control,
+    elementwise,
+    linear,
+    recurrent,
+    reduce,
+    resize,
+    select,
+    sequence,
+    shape,
+    window,
+)
 from wasmgraph.dynamic.view import Converter
 
 CONVERTERS: Mapping[tuple[str, str], Converter] = {
     **shape.CONVERTERS,
     **elementwise.CONVERTERS,
     **linear.CONVERTERS,
+    **reduce.CONVERTERS,
+    **select.CONVERTERS,
+    **window.CONVERTERS,
+    **resize.CONVERTERS,
+    **recurrent.CONVERTERS,
+    **sequence.CONVERTERS,
     **control.CONVERTERS,
 }
 """By domain and operator."""

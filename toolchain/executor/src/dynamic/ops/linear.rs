@@ -6,36 +6,50 @@ use crate::dynamic::value::Tensor;
 use crate::operators::number::Number;
 
 /// Columns that one pass of the inner loop computes.
-const STRIP: usize = 16;
+const STRIP: usize = 8;
 /// Rows that share what it reads of the second factor.
 const ROWS: usize = 4;
 
 /// `out` (rows by columns) plus `a` (rows by depth) times `b` (depth by columns), dense.
 pub fn multiply<T: Number>(a: &[T], b: &[T], out: &mut [T], depth: usize, columns: usize) {
+    multiply_into(a, b, columns, out, columns, depth, columns);
+}
+
+/// The same where rows of `b` and of `out` lie `step_b` and `step` elements apart.
+pub fn multiply_into<T: Number>(
+    a: &[T],
+    b: &[T],
+    step_b: usize,
+    out: &mut [T],
+    step: usize,
+    depth: usize,
+    columns: usize,
+) {
     if depth == 0 || columns == 0 {
         return;
     }
     let whole = columns - columns % STRIP;
-    let groups = out.chunks_mut(ROWS * columns).zip(a.chunks(ROWS * depth));
-    for (out, a) in groups {
+    for (group, a) in a.chunks(ROWS * depth).enumerate() {
+        let out = &mut out[group * ROWS * step..];
         let rows = a.len() / depth;
         for strip in (0..whole).step_by(STRIP) {
+            let b = &b[strip..];
             if rows == ROWS {
-                tile::<T, ROWS>(a, &b[strip..], &mut out[strip..], depth, columns);
+                tile::<T, ROWS>(a, b, step_b, &mut out[strip..], step, depth);
             } else {
                 for row in 0..rows {
-                    let (a, out) = (&a[row * depth..], &mut out[row * columns + strip..]);
-                    tile::<T, 1>(a, &b[strip..], out, depth, columns);
+                    let out = &mut out[row * step + strip..];
+                    tile::<T, 1>(&a[row * depth..], b, step_b, out, step, depth);
                 }
             }
         }
         for row in 0..rows {
+            let line = &a[row * depth..(row + 1) * depth];
             for column in whole..columns {
-                let line = &a[row * depth..(row + 1) * depth];
                 let total = line.iter().enumerate().fold(T::ZERO, |total, (k, &x)| {
-                    total.plus(x.times(b[k * columns + column]))
+                    total.plus(x.times(b[k * step_b + column]))
                 });
-                let place = &mut out[row * columns + column];
+                let place = &mut out[row * step + column];
                 *place = place.plus(total);
             }
         }
@@ -44,22 +58,27 @@ pub fn multiply<T: Number>(a: &[T], b: &[T], out: &mut [T], depth: usize, column
 
 /// R rows by STRIP columns, in registers.
 #[inline(always)]
-fn tile<T: Number, const R: usize>(a: &[T], b: &[T], out: &mut [T], depth: usize, columns: usize) {
+fn tile<T: Number, const R: usize>(
+    a: &[T],
+    b: &[T],
+    step_b: usize,
+    out: &mut [T],
+    step: usize,
+    depth: usize,
+) {
     let mut sums = [[T::ZERO; STRIP]; R];
     for k in 0..depth {
-        let line = &b[k * columns..k * columns + STRIP];
-        for r in 0..R {
+        let line = &b[k * step_b..k * step_b + STRIP];
+        for (r, sums) in sums.iter_mut().enumerate() {
             let x = a[r * depth + k];
-            for c in 0..STRIP {
-                sums[r][c] = sums[r][c].plus(x.times(line[c]));
+            for (sum, &y) in sums.iter_mut().zip(line) {
+                *sum = sum.plus(x.times(y));
             }
         }
     }
-    for r in 0..R {
-        let target = &mut out[r * columns..r * columns + STRIP];
-        for c in 0..STRIP {
-            target[c] = target[c].plus(sums[r][c]);
-        }
+    for (r, sums) in sums.iter().enumerate() {
+        let target = out[r * step..r * step + STRIP].iter_mut();
+        target.zip(sums).for_each(|(o, &sum)| *o = o.plus(sum));
     }
 }
 

@@ -37,12 +37,17 @@ macro_rules! export {
 mod binary;
 mod cast;
 mod control;
+mod conv;
 mod data;
 mod linear;
 mod norm;
+mod pool;
+mod recurrent;
 mod reduce;
+mod resize;
 mod scan;
 mod select;
 mod sequence;
 pub mod shape;
 mod unary;
+mod window;

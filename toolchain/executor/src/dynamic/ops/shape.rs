@@ -35,6 +35,16 @@ fn size(call: &mut Call) -> Answer {
     Ok(())
 }
 
+/// The axes after the second: batch and channels come first.
+fn spatial_axes(call: &mut Call) -> Answer {
+    let rank = call.tensor(0)?.dims.len() as i64;
+    let axes: Vec<i64> = (2..rank).collect();
+    let mut out = call.room::<i64>(vec![axes.len()])?;
+    out.items_mut().copy_from_slice(&axes);
+    call.set_tensor(0, out);
+    Ok(())
+}
+
 /// Words: whether an extent 0 means 0 and not the input's. Inputs: data, shape.
 fn reshape(call: &mut Call) -> Answer {
     let keeps_zeros = call.words.flag();
@@ -299,6 +309,7 @@ fn tile<T: Copy>(call: &mut Call) -> Answer {
 export!("identity", identity);
 export!("shape", shape);
 export!("size", size);
+export!("spatial_axes", spatial_axes);
 export!("reshape", reshape);
 export!("unsqueeze", unsqueeze);
 export!("squeeze", squeeze);
