@@ -21,6 +21,7 @@ from wasmgraph.dynamic.operators import (
     select,
     sequence,
     shape,
+    special,
     window,
 )
 from wasmgraph.dynamic.view import Converter
@@ -32,6 +33,7 @@ CONVERTERS: Mapping[tuple[str, str], Converter] = {
     **reduce.CONVERTERS,
     **select.CONVERTERS,
     **window.CONVERTERS,
+    **special.CONVERTERS,
     **resize.CONVERTERS,
     **recurrent.CONVERTERS,
     **sequence.CONVERTERS,

@@ -29,10 +29,6 @@ impl<'a> Call<'a> {
         self.node.inputs().len()
     }
 
-    pub fn output_count(&self) -> usize {
-        self.node.outputs().len()
-    }
-
     /// Whether input `i` is given: optional inputs may be left out.
     pub fn has(&self, i: usize) -> bool {
         self.node.inputs().get(i).map_or(false, |&s| s != NO_SLOT)

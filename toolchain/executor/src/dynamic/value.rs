@@ -73,11 +73,6 @@ impl Tensor {
         self.block.start
     }
 
-    /// Whether nothing else uses the bytes, so that they may be overwritten.
-    pub fn is_alone(&self) -> bool {
-        self.block.is_owned && Rc::strong_count(&self.block) == 1
-    }
-
     /// The elements; the dtype is the compiler's word.
     pub fn items<T>(&self) -> &[T] {
         unsafe { from_raw_parts(self.block.start.cast(), self.count()) }

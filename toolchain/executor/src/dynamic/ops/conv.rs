@@ -1,7 +1,7 @@
 //! Convolutions, as matrix products over columns of windows.
 
 use crate::dynamic::call::{room, Answer, Call};
-use crate::dynamic::ops::linear::multiply_into;
+use crate::dynamic::ops::product::multiply_into;
 use crate::dynamic::ops::window::{unravel, Window, Words};
 use crate::operators::number::Number;
 
@@ -10,7 +10,7 @@ const COLUMNS: usize = 1 << 16;
 
 /// Words: groups, then those of a window. Inputs: data (batch, channels, ...), weights, bias (may be
 /// left out).
-fn conv<T: Number>(call: &mut Call) -> Answer {
+fn conv<T: Number + 'static>(call: &mut Call) -> Answer {
     let groups = call.words.size().max(1);
     let words = Words::take(call);
     let (data, weights) = (call.tensor(0)?, call.tensor(1)?);
@@ -138,7 +138,7 @@ fn copy_line<T: Number>(line: &[T], part: &mut [T], window: &Window, at: usize, 
 /// times the stride (and more at the beginning), then per axis: stride, dilation, pad before, pad
 /// after, output padding, output extent (0: as the others say). Inputs: data, weights (channels,
 /// features, ...), bias (may be left out).
-fn conv_transpose<T: Number>(call: &mut Call) -> Answer {
+fn conv_transpose<T: Number + 'static>(call: &mut Call) -> Answer {
     let groups = call.words.size().max(1);
     let spatial = call.words.size();
     let auto = call.words.int();

@@ -1,95 +1,19 @@
 //! Matrix products.
 
 use crate::dynamic::call::{room, Answer, Call, Failure};
+use crate::dynamic::ops::product::multiply;
 use crate::dynamic::ops::shape::{broadcast, broadcast_steps, format_dims};
 use crate::dynamic::value::Tensor;
 use crate::operators::number::Number;
 
-/// Columns that one pass of the inner loop computes.
-const STRIP: usize = 8;
-/// Rows that share what it reads of the second factor.
-const ROWS: usize = 4;
-
-/// `out` (rows by columns) plus `a` (rows by depth) times `b` (depth by columns), dense.
-pub fn multiply<T: Number>(a: &[T], b: &[T], out: &mut [T], depth: usize, columns: usize) {
-    multiply_into(a, b, columns, out, columns, depth, columns);
-}
-
-/// The same where rows of `b` and of `out` lie `step_b` and `step` elements apart.
-pub fn multiply_into<T: Number>(
-    a: &[T],
-    b: &[T],
-    step_b: usize,
-    out: &mut [T],
-    step: usize,
-    depth: usize,
-    columns: usize,
-) {
-    if depth == 0 || columns == 0 {
-        return;
-    }
-    let whole = columns - columns % STRIP;
-    for (group, a) in a.chunks(ROWS * depth).enumerate() {
-        let out = &mut out[group * ROWS * step..];
-        let rows = a.len() / depth;
-        for strip in (0..whole).step_by(STRIP) {
-            let b = &b[strip..];
-            if rows == ROWS {
-                tile::<T, ROWS>(a, b, step_b, &mut out[strip..], step, depth);
-            } else {
-                for row in 0..rows {
-                    let out = &mut out[row * step + strip..];
-                    tile::<T, 1>(&a[row * depth..], b, step_b, out, step, depth);
-                }
-            }
-        }
-        for row in 0..rows {
-            let line = &a[row * depth..(row + 1) * depth];
-            for column in whole..columns {
-                let total = line.iter().enumerate().fold(T::ZERO, |total, (k, &x)| {
-                    total.plus(x.times(b[k * step_b + column]))
-                });
-                let place = &mut out[row * step + column];
-                *place = place.plus(total);
-            }
-        }
-    }
-}
-
-/// R rows by STRIP columns, in registers.
-#[inline(always)]
-fn tile<T: Number, const R: usize>(
-    a: &[T],
-    b: &[T],
-    step_b: usize,
-    out: &mut [T],
-    step: usize,
-    depth: usize,
-) {
-    let mut sums = [[T::ZERO; STRIP]; R];
-    for k in 0..depth {
-        let line = &b[k * step_b..k * step_b + STRIP];
-        for (r, sums) in sums.iter_mut().enumerate() {
-            let x = a[r * depth + k];
-            for (sum, &y) in sums.iter_mut().zip(line) {
-                *sum = sum.plus(x.times(y));
-            }
-        }
-    }
-    for (r, sums) in sums.iter().enumerate() {
-        let target = out[r * step..r * step + STRIP].iter_mut();
-        target.zip(sums).for_each(|(o, &sum)| *o = o.plus(sum));
-    }
-}
-
 /// numpy's matmul.
-fn matmul<T: Number>(call: &mut Call) -> Answer {
+fn matmul<T: Number + 'static>(call: &mut Call) -> Answer {
     let out = product::<T>(&call.tensor(0)?, &call.tensor(1)?)?;
     call.set_tensor(0, out);
     Ok(())
 }
 
-pub fn product<T: Number>(a: &Tensor, b: &Tensor) -> Result<Tensor, Failure> {
+pub fn product<T: Number + 'static>(a: &Tensor, b: &Tensor) -> Result<Tensor, Failure> {
     let (mut left, mut right) = (a.dims.clone(), b.dims.clone());
     let (is_row, is_column) = (left.len() == 1, right.len() == 1);
     if is_row {
@@ -163,7 +87,7 @@ pub fn turned<T: Copy>(matrix: &Tensor) -> Result<Tensor, Failure> {
 
 /// Words: whether each factor is turned, alpha and beta as float32. Inputs: two matrices, and what
 /// is added (may be left out).
-fn gemm<T: Number + Scaled>(call: &mut Call) -> Answer {
+fn gemm<T: Number + Scaled + 'static>(call: &mut Call) -> Answer {
     let (turn_a, turn_b) = (call.words.flag(), call.words.flag());
     let (alpha, beta) = (call.words.float(), call.words.float());
     let (mut a, mut b) = (call.tensor(0)?, call.tensor(1)?);
@@ -207,26 +131,3 @@ scaled!(f32 f64 i32 i64 u32 u64);
 
 export!("matmul", matmul, f32 f64 i32 i64 u32 u64);
 export!("gemm", gemm, f32 f64 i32 i64 u32 u64);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tiles_and_their_rest_make_the_whole_product() {
-        for (rows, depth, columns) in [(5, 3, 17), (1, 1, 1), (8, 2, 16), (3, 0, 4)] {
-            let a: Vec<i64> = (0..rows * depth).map(|i| i as i64 - 5).collect();
-            let b: Vec<i64> = (0..depth * columns).map(|i| 3 - i as i64).collect();
-            let mut out = vec![0; rows * columns];
-            multiply(&a, &b, &mut out, depth, columns);
-            for r in 0..rows {
-                for c in 0..columns {
-                    let sum: i64 = (0..depth)
-                        .map(|k| a[r * depth + k] * b[k * columns + c])
-                        .sum();
-                    assert_eq!(out[r * columns + c], sum);
-                }
-            }
-        }
-    }
-}

@@ -1,7 +1,7 @@
 //! LSTM, GRU and RNN, of any direction, activations, lengths and layout.
 
 use crate::dynamic::call::{room, Answer, Call, Failure};
-use crate::dynamic::ops::linear::multiply_into;
+use crate::dynamic::ops::product::multiply_into;
 use crate::dynamic::ops::unary::{sigmoid, Real};
 use crate::dynamic::value::Tensor;
 

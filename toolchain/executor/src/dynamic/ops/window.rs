@@ -12,7 +12,6 @@ pub struct Window {
     /// Before the first element, along each axis.
     pub begin: Vec<usize>,
     pub end: Vec<usize>,
-    pub ceil: bool,
     pub out: Dims,
 }
 
@@ -61,7 +60,6 @@ impl Window {
             dilations: words.dilations,
             begin: words.begin,
             end: words.end,
-            ceil: words.ceil,
             out: Vec::new(),
         };
         for (k, &extent) in extents.iter().enumerate() {
