@@ -29,29 +29,17 @@ macro_rules! export {
     };
 }
 
-#[path = "operators_axes.rs"]
 mod axes;
-#[path = "operators_binary.rs"]
 mod binary;
-#[path = "operators_columns.rs"]
 mod columns;
-#[path = "operators_linear.rs"]
 mod linear;
-#[path = "operators_number.rs"]
 mod number;
-#[path = "operators_pad.rs"]
 mod pad;
-#[path = "operators_pooling.rs"]
 mod pooling;
-#[path = "operators_regions.rs"]
 mod regions;
-#[path = "operators_resample.rs"]
 mod resample;
-#[path = "operators_scatter.rs"]
 mod scatter;
-#[path = "operators_spectra.rs"]
 mod spectra;
-#[path = "operators_words.rs"]
 mod words;
 
 /// What an operator answers where all is well.
