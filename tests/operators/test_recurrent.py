@@ -234,6 +234,28 @@ def test_agrees_with_onnxruntime(case: Case, results: dict[str, list[Array]]) ->
     check(case, results[str(case)], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("extents", [{"steps": 0}, {"batch": 0}, {"size": 0}], ids=str)
+def test_axes_without_extent(extents: dict[str, int]) -> None:
+    """onnxruntime ends the process for some of them."""
+    made = layer("LSTM", given=["B", "initial_h"], **extents)
+    weights = dict(made.operands)
+    inputs = {"X": weights.pop("X")}
+    names = [name if name in made.operands else "" for name in made.names]
+    nodes = [node("LSTM", names, ["y", "h"], **made.attributes)]
+    model = make_model(nodes, {"X": inputs["X"].shape}, "y h", weights, opset=OPSET)
+    found = run_as_wasm(model, inputs)
+    if extents == {"size": 0}:
+        # The same as an input of zeros.
+        same = layer("LSTM", given=["B", "initial_h"], size=1)
+        operands = same.operands | weights | {name: 0 * same.operands[name] for name in ("X", "W")}
+        y, h, _ = Layer("LSTM", operands, same.attributes).expected()
+        np.testing.assert_allclose(found["y"], y, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(found["h"], h, rtol=1e-3, atol=1e-4)
+    else:
+        assert not found["y"].size
+        assert not found["h"].any()
+
+
 def test_outputs_that_are_left_out() -> None:
     made = layer("LSTM")
     weights = {name: made.operands[name] for name in ("W", "R", "B")}

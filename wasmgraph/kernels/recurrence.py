@@ -217,7 +217,7 @@ class _Assembly:
     def _begin(self, state: str) -> None:
         f, row_nbytes = self.f, 4 * self.spec.hidden
         given = self.at.get(f"initial_{state}")
-        if given is None:
+        if given is None or not self.spec.steps:
             f.fill_zero(self.at[state], row_nbytes * self.spec.batch)
             return
         f.copy(self.at[state], given, row_nbytes * self.spec.batch)
