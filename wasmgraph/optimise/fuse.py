@@ -23,7 +23,9 @@ ANCHORS = frozenset(
         "nn.conv1d",
         "nn.conv2d",
         "nn.conv3d",
+        "nn.conv1d_transpose",
         "nn.conv2d_transpose",
+        "nn.conv3d_transpose",
         "matmul",
         "channel_norm",
     ]

@@ -14,13 +14,14 @@ from wasmgraph.optimise.program import Program
 from wasmgraph.optimise.select import images, movers, reductions
 from wasmgraph.optimise.select.builder import Builder
 from wasmgraph.optimise.select.channel_norm import select_channel_norm
-from wasmgraph.optimise.select.convolution import select_convolution, select_transposed
+from wasmgraph.optimise.select.convolution import select_convolution
 from wasmgraph.optimise.select.elementwise import emit_chain, select_elementwise
 from wasmgraph.optimise.select.fallback import select_fallback
 from wasmgraph.optimise.select.integer import select_integer, select_integer_sum
 from wasmgraph.optimise.select.library import select_library
 from wasmgraph.optimise.select.matmul import select_matmul
 from wasmgraph.optimise.select.recurrent import select_recurrent
+from wasmgraph.optimise.select.transposed import select_transposed
 from wasmgraph.optimise.select.typed import is_typed, select_typed
 
 # Each returns False where it cannot handle the operator as it stands.
@@ -68,7 +69,9 @@ _ANCHORED: dict[str, Callable[[Builder, Group], bool]] = {
     "nn.conv1d": select_convolution,
     "nn.conv2d": select_convolution,
     "nn.conv3d": select_convolution,
+    "nn.conv1d_transpose": select_transposed,
     "nn.conv2d_transpose": select_transposed,
+    "nn.conv3d_transpose": select_transposed,
 }
 
 
