@@ -59,7 +59,7 @@ def check(spec: IntegerContraction, rng: np.random.Generator, scalar: bool = Fal
         inputs.append(per_column(bias, spec.columns))
         expected = expected + bias[..., None, :]
     if spec.is_scaled:
-        biased = [x.extent if x.bias else 1 for x in spec.batch]
+        biased = [x.extent if x.bias and not spec.one_scale else 1 for x in spec.batch]
         multiplier = (rng.random((*biased, spec.columns)) * 1e-2).astype(np.float32)
         inputs.append(per_column(multiplier, spec.columns))
         expected = expected.astype(np.float32) * multiplier[..., None, :]
@@ -195,6 +195,7 @@ def test_strides_batches_and_operands(data):
         data.draw(st.sampled_from(["int8", "uint8", "int16"])),
         data.draw(st.sampled_from(["int8", "int16"])),
         out,
+        data.draw(st.booleans()),
         data.draw(st.booleans()),
         Chain(1 + len(operands), tuple(steps)) if steps else IDENTITY,
         operands,

@@ -68,7 +68,7 @@ class IntegerContraction:
     are adjacent in the output, and neighbours along the innermost axis of the reduction in a.
 
     Attributes:
-        batch: Outermost first; `bias` is the stride of the multipliers, too.
+        batch: Outermost first.
         rows: (extent, stride in a) per axis of rows, outermost first.
         out_row: Elements between rows of the output.
         reduce: (extent, stride in a) per axis of the reduction, outermost first.
@@ -78,6 +78,7 @@ class IntegerContraction:
         out: int32 (the sum, nothing follows), float32, or int8 and uint8, for which the chain ends
             in a "quantise" step.
         has_bias: Whether a vector of int32 is added first, as long as `per_column` makes it.
+        one_scale: Whether all batches share the multipliers; else they lie like the bias.
         chain: What follows; operand 0 is the scaled sum.
         operands: The chain's other operands.
     """
@@ -91,6 +92,7 @@ class IntegerContraction:
     b: str
     out: str
     has_bias: bool = False
+    one_scale: bool = False
     chain: Chain = IDENTITY
     operands: tuple[TypedOperand, ...] = ()
 
@@ -103,6 +105,10 @@ class IntegerContraction:
     def row_count(self) -> int:
         """How many rows one batch has."""
         return count(self.rows)
+
+    def vector_steps(self, bias: int, multiplier: int) -> list[int]:
+        """Those of the two that there are."""
+        return [bias] * self.has_bias + [multiplier] * self.is_scaled
 
     @property
     def flops(self) -> int:
@@ -153,18 +159,22 @@ class IntegerContraction:
         batch = (*self.batch[:axis], replace(step, extent=length), *self.batch[axis + 1 :])
         operands = [operand.place.batch[axis] for operand in self.operands]
         kernel = replace(self, batch=batch)
-        return self._share(kernel, first, step.a, step.b, step.bias, operands, step.out)
+        scale = 0 if self.one_scale else step.bias
+        vectors = self.vector_steps(step.bias, scale)
+        return self._share(kernel, first, step.a, step.b, vectors, operands, step.out)
 
     def _rows_share(self, first: int, length: int) -> Share:
         inner, stride = count(self.rows[1:]), self.rows[0][1]
         operands = [inner * operand.place.row for operand in self.operands]
         kernel = replace(self, rows=((length, stride), *self.rows[1:]))
-        return self._share(kernel, first, stride, 0, 0, operands, inner * self.out_row)
+        vectors = self.vector_steps(0, 0)
+        return self._share(kernel, first, stride, 0, vectors, operands, inner * self.out_row)
 
     def _columns_share(self, first: int, length: int) -> Share:
         operands = [operand.place.column for operand in self.operands]
         kernel = replace(self, columns=length)
-        return self._share(kernel, first, 0, packed_depth(self.reduce), 1, operands, 1)
+        vectors = self.vector_steps(1, 1)
+        return self._share(kernel, first, 0, packed_depth(self.reduce), vectors, operands, 1)
 
     def _share(
         self,
@@ -172,13 +182,13 @@ class IntegerContraction:
         first: int,
         a: int,
         b: int,
-        bias: int,
+        vectors: Sequence[int],
         operands: Sequence[int],
         out: int,
     ) -> Share:
         """A share from the elements between neighbours along the cut axis, per parameter."""
         steps = [a * _NBYTES[self.a], b * _NBYTES[self.b]]
-        steps += [4 * bias] * (self.has_bias + self.is_scaled)
+        steps += [4 * step for step in vectors]
         for step, operand in zip(operands, self.operands, strict=True):
             steps.append(step * NBYTES[operand.dtype])
         steps.append(out * NBYTES[self.out])
@@ -239,7 +249,7 @@ class _Assembly:
             return
         axis = spec.batch[level]
         pointers = [self.a, *self.pointers.columns, *self.pointers.rows]
-        vectors = [4 * axis.bias] * (len(self.pointers.columns) - 1)
+        vectors = spec.vector_steps(4 * axis.bias, 0 if spec.one_scale else 4 * axis.bias)
         operands = self._bytes([*(o.place.batch[level] for o in spec.operands), axis.out])
         steps = [axis.a * self.a_nbytes, axis.b * self.b_nbytes, *vectors, *operands]
         with f.repeat(axis.extent):

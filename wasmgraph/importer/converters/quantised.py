@@ -163,7 +163,6 @@ def conv_integer(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> An
         "pads": list(attrs.get("pads", [0] * 2 * rank)),
         "group": int(attrs.get("group", 1)),
         "zero": int(zero),
-        "is_integer": True,
     }
     bias = constant((-int(zero) * sums).astype(np.int32))
     shape = _conv_shape(shape_of(x), weights.shape, parameters)
@@ -223,7 +222,7 @@ def matmul_integer(bb: Any, inputs: Sequence[Any], _: Mapping[str, Any]) -> Any:
         bias = bb.normalize(relax.op.multiply(constant(padded), point))
     shape = (*shape_of(a)[:-1], weights.shape[1])
     operands = [a, constant(weights), bias]
-    return opaque_call("integer_matmul", {"is_integer": True}, operands, [("int32", shape)])
+    return opaque_call("integer_matmul", {}, operands, [("int32", shape)])
 
 
 def _is_constant(expr: Any) -> bool:
@@ -231,15 +230,36 @@ def _is_constant(expr: Any) -> bool:
 
 
 def _matmul_of_two(bb: Any, a: Any, b: Any, a_zero: Any, b_zero: Any) -> Any:
-    """Both operands are computed."""
-    raise NotImplementedError("products of two computed integer tensors are not supported")
+    """Both operands are computed. Zero points that are not known are taken off first."""
+    zeros = {}
+    for name, zero in (("zero_a", a_zero), ("zero_b", b_zero)):
+        value = _known_scalar(zero)
+        zeros[name] = 0 if value is None else int(value)
+    if _known_scalar(a_zero) is None:
+        # One per row, if there are several.
+        a = _less_zero(bb, a, a_zero, (*shape_of(a_zero), 1) if shape_of(a_zero) else ())
+    if _known_scalar(b_zero) is None:
+        b = _less_zero(bb, b, b_zero, shape_of(b_zero))
+    return _of_two([a, b], zeros, "int32")
+
+
+def _of_two(operands: Sequence[Any], zeros: Mapping[str, int], dtype: str) -> Any:
+    a, b = (shape_of(x) for x in operands[:2])
+    shape = (*np.broadcast_shapes(a[:-2], b[:-2]), a[-2], b[-1])
+    return opaque_call("integer_matmul_of_two", zeros, operands, [(dtype, shape)])
+
+
+def integer_matmul_of_two(_: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    """The pass's IntegerMatMulOfTwo: rows times columns, scaled."""
+    zeros = {name: int(attrs[name]) for name in ("zero_a", "zero_b")}
+    return _of_two(inputs, zeros, "float32")
 
 
 def integer_conv(_: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     """The pass's IntegerConv: a scaled convolution of integers."""
     x, weights, multiplier, bias = inputs
     names = ("strides", "dilations", "pads", "group", "zero")
-    parameters = {name: _plain(attrs[name]) for name in names} | {"is_integer": False}
+    parameters = {name: _plain(attrs[name]) for name in names}
     shape = _conv_shape(shape_of(x), shape_of(weights), parameters)
     operands = [x, weights, multiplier, bias]
     return opaque_call("integer_conv", parameters, operands, [("float32", shape)])
@@ -252,7 +272,7 @@ def _plain(value: Any) -> Any:
 def integer_matmul(_: Any, inputs: Sequence[Any], __: Mapping[str, Any]) -> Any:
     """The pass's IntegerMatMul: rows times weights, scaled."""
     shape = (*shape_of(inputs[0])[:-1], shape_of(inputs[1])[1])
-    return opaque_call("integer_matmul", {"is_integer": False}, inputs, [("float32", shape)])
+    return opaque_call("integer_matmul", {}, inputs, [("float32", shape)])
 
 
 CONVERTERS = {
@@ -263,4 +283,5 @@ CONVERTERS = {
     ("", "MatMulInteger"): matmul_integer,
     (DOMAIN, "IntegerConv"): integer_conv,
     (DOMAIN, "IntegerMatMul"): integer_matmul,
+    (DOMAIN, "IntegerMatMulOfTwo"): integer_matmul_of_two,
 }
