@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -203,8 +203,20 @@ def random_case(seed: int) -> Case:
     return made.case(f"random {seed}", computed=chance(0.4), batch_first=chance(0.3))
 
 
+def known_lengths(what: str, lengths: Sequence[int]) -> Case:
+    """Lengths that are known when compiling."""
+    made = layer("GRU", given=["B", "initial_h"])
+    made.operands["sequence_lens"] = np.array(lengths, np.int32)
+    case = made.case(what, computed=False)
+    operands = list(case.operands)
+    operands[4] = Fixed(made.operands["sequence_lens"])
+    return replace(case, operands=tuple(operands))
+
+
 CASES = [
     *(random_case(seed) for seed in range(45)),
+    known_lengths("all of full length", [5, 5, 5]),
+    known_lengths("known lengths", [5, 2, 0]),
     *(
         layer(op, given=["B", "sequence_lens", "initial_h"], direction="bidirectional").case(
             "batch first", computed=False, batch_first=True
