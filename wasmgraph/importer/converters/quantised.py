@@ -22,7 +22,7 @@ from wasmgraph.importer.converters.static import (
     required_constant,
     shape_of,
 )
-from wasmgraph.importer.normalise.quantisation import DOMAIN
+from wasmgraph.importer.normalise.quantisation import DOMAIN, same_pads
 from wasmgraph.importer.opaque import opaque_call
 from wasmgraph.kernels.integer_packing import per_column
 
@@ -145,29 +145,59 @@ def dynamic_quantize_linear(bb: Any, inputs: Sequence[Any], _: Mapping[str, Any]
 
 
 def conv_integer(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
-    """ConvInteger, of weights that are known."""
+    """ConvInteger."""
     x, w = inputs[:2]
-    weights = _centred(required_constant(w, "the weights of ConvInteger"), operand(inputs, 3), 0)
-    rank = weights.ndim - 2
-    zero = _known_scalar(operand(inputs, 2))
-    if zero is None:
-        x = _less_zero(bb, x, operand(inputs, 2), ())
-        zero = 0.0
-    sums = weights.sum(axis=tuple(range(1, weights.ndim)), dtype=np.int64)
-    mode = attrs.get("auto_pad", b"NOTSET").decode()
-    if mode not in ("NOTSET", "VALID"):
-        raise NotImplementedError(f"auto_pad {mode!r} is not supported")
+    x_zero, w_zero = operand(inputs, 2), operand(inputs, 3)
+    rank = len(shape_of(w)) - 2
     parameters = {
         "strides": list(attrs.get("strides", [1] * rank)),
         "dilations": list(attrs.get("dilations", [1] * rank)),
-        "pads": list(attrs.get("pads", [0] * 2 * rank)),
+        "pads": _pads(shape_of(x), shape_of(w), attrs),
         "group": int(attrs.get("group", 1)),
-        "zero": int(zero),
     }
+    weights = constant_value(w)
+    if weights is None or (w_zero is not None and not _is_constant(w_zero)):
+        return _conv_of_two(bb, inputs, parameters)
+    weights = _centred(weights, w_zero, 0)
+    zero = _known_scalar(x_zero)
+    if zero is None:
+        x, zero = _less_zero(bb, x, x_zero, ()), 0.0
+    sums = weights.sum(axis=tuple(range(1, weights.ndim)), dtype=np.int64)
     bias = constant((-int(zero) * sums).astype(np.int32))
     shape = _conv_shape(shape_of(x), weights.shape, parameters)
     operands = [x, constant(weights), bias]
+    parameters["zero"] = int(zero)
     return opaque_call("integer_conv", parameters, operands, [("int32", shape)])
+
+
+def _pads(x: Sequence[int], w: Sequence[int], attrs: Mapping[str, Any]) -> list[int]:
+    mode = attrs.get("auto_pad", b"NOTSET").decode()
+    rank = len(w) - 2
+    if mode in ("NOTSET", "VALID"):
+        return list(attrs.get("pads", [0] * 2 * rank))
+    strides = attrs.get("strides", [1] * rank)
+    dilations = attrs.get("dilations", [1] * rank)
+    return same_pads(mode, x[2:], w[2:], strides, dilations)
+
+
+def _conv_of_two(bb: Any, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> Any:
+    """Weights that are computed: nobody has them in a hurry, so this is TVM's plain convolution."""
+    x, w = inputs[:2]
+    w_zero = operand(inputs, 3)
+    rank = len(shape_of(w)) - 2
+    wide = [1] * (rank + 1)
+    zero_shape = (*shape_of(w_zero), *wide) if w_zero is not None and shape_of(w_zero) else ()
+    x = _less_zero(bb, x, operand(inputs, 2), ())
+    w = _less_zero(bb, w, w_zero, zero_shape)
+    operands = [as_dtype(bb, each, "int32") for each in (x, w)]
+    convolve = (relax.op.nn.conv1d, relax.op.nn.conv2d, relax.op.nn.conv3d)[rank - 1]
+    return convolve(
+        *operands,
+        parameters["strides"],
+        parameters["pads"],
+        parameters["dilations"],
+        parameters["group"],
+    )
 
 
 def _conv_shape(

@@ -24,6 +24,7 @@ from wasmgraph.importer.normalise.quantisation import (
     Quantised,
     producers,
     read_quantised,
+    same_pads,
 )
 from wasmgraph.importer.normalise.simplify import remove_dead_nodes
 
@@ -182,13 +183,7 @@ def _pads(
         return list(attrs.get("pads", [0] * 2 * len(kernel)))
     known = network.types[x].shape
     assert known is not None
-    begins, ends = [], []
-    for extent, k, stride, dilation in zip(known[2:], kernel, strides, dilations, strict=True):
-        total = max(0, (-(-extent // stride) - 1) * stride + (k - 1) * dilation + 1 - extent)
-        less, more = total // 2, total - total // 2
-        begins.append(more if mode == "SAME_LOWER" else less)
-        ends.append(less if mode == "SAME_LOWER" else more)
-    return begins + ends
+    return same_pads(mode, known[2:], kernel, strides, dilations)
 
 
 def _matmul(rewriting: _Rewriting, node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
