@@ -7,8 +7,10 @@ import onnx
 from wasmgraph.errors import ModelError, Obstacle, UnsupportedModelError
 from wasmgraph.importer.converters import why_unsupported
 from wasmgraph.importer.network import Network, TensorType, subgraphs
+from wasmgraph.importer.normalise.contrib import is_contrib
 from wasmgraph.importer.normalise.expand_quantised import is_expanded
 from wasmgraph.importer.normalise.inline import has_function_body
+from wasmgraph.importer.normalise.legacy import is_legacy
 from wasmgraph.metadata import DTYPE_NBYTES, MAX_TENSOR_NBYTES
 
 # Operators that left ONNX; upgrading the opset replaces them by their successors.
@@ -104,7 +106,9 @@ def _all_nodes(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
 
 
 def _will_be_replaced(node: onnx.NodeProto, network: Network) -> bool:
-    if is_expanded(node) or has_function_body(node.domain, node.op_type, network):
+    if is_legacy(node, network) or is_contrib(node) or is_expanded(node):
+        return True
+    if has_function_body(node.domain, node.op_type, network):
         return True
     return not node.domain and node.op_type in REPLACED_BY_UPGRADE
 

@@ -6,10 +6,12 @@ After it: one opset, no functions, static shapes, and nothing left that can be c
 from __future__ import annotations
 
 from wasmgraph.importer.network import Network
+from wasmgraph.importer.normalise.contrib import expand_contrib
 from wasmgraph.importer.normalise.expand_quantised import expand_quantised
 from wasmgraph.importer.normalise.fold import fold_constants
 from wasmgraph.importer.normalise.inline import inline_schema_functions
 from wasmgraph.importer.normalise.integer_products import multiply_integers
+from wasmgraph.importer.normalise.legacy import replace_legacy
 from wasmgraph.importer.normalise.move_quantised import move_quantised
 from wasmgraph.importer.normalise.simplify import (
     drop_empty_operands,
@@ -21,8 +23,10 @@ from wasmgraph.importer.normalise.upgrade import upgrade_opset
 from wasmgraph.importer.normalise.widen import widen_float16
 
 PASSES = (
+    replace_legacy,
     upgrade_opset,
     expand_quantised,
+    expand_contrib,
     inline_schema_functions,
     remove_no_ops,
     fold_constants,
