@@ -21,6 +21,7 @@ from wasmgraph.kernels.integer_depthwise import (
 from wasmgraph.kernels.integer_packing import pack_integer_columns, packed_depth
 from wasmgraph.kernels.rows import merge_axes
 from wasmgraph.kernels.tiles import LANES, column_blocks
+from wasmgraph.kernels.typed import numbers_apart
 from wasmgraph.optimise.fuse import Group
 from wasmgraph.optimise.opgraph import Op
 from wasmgraph.optimise.select.builder import Builder
@@ -31,7 +32,7 @@ from wasmgraph.optimise.select.integer_products import (
     emit_integer_product,
     rescaled,
 )
-from wasmgraph.optimise.select.typed import emit_typed, with_bounds_joined
+from wasmgraph.optimise.select.typed import emit_typed, number_operand, with_bounds_joined
 from wasmgraph.optimise.select.windows import Window
 from wasmgraph.optimise.view import View, channel_last
 
@@ -107,8 +108,8 @@ def _depthwise(
     """A filter per channel. What follows goes along if it reads nothing else."""
     anchor = group.anchor
     assert anchor is not None
-    chain = with_bounds_joined(group.chain)
-    fused = chain.operands == 1
+    fused = group.chain.operands == 1
+    chain = with_bounds_joined(group.chain) if fused else IDENTITY
     wanted = builder.graph.tensors[group.output].dtype
     dtype = wanted if fused else "float32"
     out = builder.allocate(shape, dtype, channel_last(4))
@@ -121,8 +122,10 @@ def _depthwise(
     if dtype != "int32":
         multiplier = vectors[0]
         assert multiplier is not None
-        chain, multiplier = rescaled(chain, multiplier) if fused else (chain, multiplier)
+        chain, multiplier = rescaled(chain, multiplier)
         reads.append(builder.weight(blocks_of_channels(multiplier)))
+    chain, numbers = numbers_apart(chain, dtype)
+    reads += number_operand(builder, numbers)
     kernel = IntegerDepthwise(
         batch=shape[0],
         out_h=shape[2],
@@ -139,7 +142,7 @@ def _depthwise(
         dilation=(window.dilation[0], window.dilation[1]),
         is_signed=source.dtype == "int8",
         out=dtype,
-        chain=chain if fused else IDENTITY,
+        chain=chain,
     )
     label = describe(group.chain if fused else IDENTITY, "int8_depthwise_conv")
     builder.emit(kernel, reads, [out], group.nodes, label)

@@ -15,10 +15,11 @@ from wasmgraph.kernels.integer_contraction import IntegerContraction, TypedOpera
 from wasmgraph.kernels.integer_packing import per_column
 from wasmgraph.kernels.operands import RowOperand
 from wasmgraph.kernels.rows import Axes
+from wasmgraph.kernels.typed import numbers_apart
 from wasmgraph.optimise.fuse import Group
 from wasmgraph.optimise.select.builder import Builder
 from wasmgraph.optimise.select.elementwise import describe
-from wasmgraph.optimise.select.typed import with_bounds_joined
+from wasmgraph.optimise.select.typed import number_operand, with_bounds_joined
 from wasmgraph.optimise.view import View, merged_axes
 
 
@@ -69,6 +70,8 @@ def emit_integer_product(
     if multiplier is not None:
         chain, multiplier = rescaled(chain, multiplier)
         reads.append(builder.weight(columns_of_groups(multiplier, product)))
+    chain, numbers = numbers_apart(chain, out.dtype)
+    reads += number_operand(builder, numbers)
     views = [builder.view(tensor) for tensor in group.operands]
     views = [_readable(builder, view, out, product, group.nodes) for view in views]
     kernel = IntegerContraction(

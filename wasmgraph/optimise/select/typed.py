@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wasmgraph.kernels.chain import Chain, Step
+from wasmgraph.kernels.typed import numbers_apart
 from wasmgraph.kernels.typed_elementwise import TypedElementwise
 from wasmgraph.optimise.fuse import Group
 from wasmgraph.optimise.select.builder import Builder
@@ -49,9 +52,16 @@ def emit_typed(
         arranged(info.shape), arranged(out.strides), *(arranged(view.strides) for view in wide)
     )
     dtypes = tuple(view.dtype for view in (*wide, out))
-    kernel = TypedElementwise(merged, strides[0], strides[1:], with_bounds_joined(chain), dtypes)
-    builder.emit(kernel, wide, [out], nodes, describe(chain))
+    split, numbers = numbers_apart(with_bounds_joined(chain), out.dtype)
+    kernel = TypedElementwise(merged, strides[0], strides[1:], split, dtypes)
+    reads = [*number_operand(builder, numbers), *wide]
+    builder.emit(kernel, reads, [out], nodes, describe(chain))
     builder.set(output, out)
+
+
+def number_operand(builder: Builder, numbers: NDArray[Any]) -> list[View]:
+    """The numbers of a chain as a kernel's operand, if there are any."""
+    return [builder.weight(numbers, "numbers")] if numbers.size else []
 
 
 def with_bounds_joined(chain: Chain) -> Chain:
