@@ -138,7 +138,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
     with ExitStack() as stack:
         unfinished = stack.enter_context(replaced_when_done(target))
         kept = bundle_dir and stack.enter_context(folder_filled_when_done(Path(bundle_dir)))
-        options = Options(winograd=winograd, threads=threads)
+        options = Options(winograd=winograd, threads=threads, fused=simd == "relaxed")
         bundle = make_bundle(model, shapes, simd, options, seconds, reporter)
         with stage(reporter, "link", seconds):
             linked = link(bundle, unfinished, reporter)

@@ -56,7 +56,7 @@ def select_convolution(builder: Builder, group: Group) -> bool:
     grouped = grouped.reshape(window.groups, -1, columns)
     batch: tuple[BatchAxis, ...] = ()
     if window.groups > 1:
-        packed = packed_columns(columns) * grouped.shape[1]
+        packed = packed_columns(columns, builder.tiles) * grouped.shape[1]
         batch = (BatchAxis(window.groups, per_group, packed, columns, bias=columns),)
     emit_product(
         builder,

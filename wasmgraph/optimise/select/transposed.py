@@ -291,7 +291,7 @@ def _emit_product(
     batch = [BatchAxis(out.shape[a], source.strides[a], 0, out.strides[a]) for a in batches]
     batch_operands = [[operand.strides[a] for a in batches] for operand in operands]
     if groups > 1:
-        packed = packed_columns(columns) * part.shape[1]
+        packed = packed_columns(columns, builder.tiles) * part.shape[1]
         batch.append(BatchAxis(groups, per_group, packed, columns, bias=columns))
         for steps, operand in zip(batch_operands, operands, strict=True):
             steps.append(columns * _channel_stride(operand))
@@ -307,8 +307,9 @@ def _emit_product(
             RowOperand(tuple(steps), operand.strides[rows[-1]], _channel_stride(operand))
             for steps, operand in zip(batch_operands, operands, strict=True)
         ),
+        tiles=builder.tiles,
     )
-    reads = [source, builder.weight(pack_columns(part), convolution.name)]
+    reads = [source, builder.weight(pack_columns(part, builder.tiles), convolution.name)]
     if bias is not None:
         reads.append(builder.weight(bias))
     builder.emit(kernel, [*reads, *operands], [out], group.nodes, label)
