@@ -22,8 +22,8 @@ from wasmgraph.importer.converters.static import (
     required_constant,
     shape_of,
 )
-from wasmgraph.importer.normalise.quantisation import DOMAIN, same_pads
 from wasmgraph.importer.opaque import opaque_call
+from wasmgraph.importer.quantisation import DOMAIN, same_pads
 from wasmgraph.kernels.integer_packing import per_column
 
 _BYTES = ("int8", "uint8")

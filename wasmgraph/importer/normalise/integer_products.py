@@ -19,14 +19,14 @@ from onnx import helper
 
 from wasmgraph.importer.network import Network, TensorType, attributes
 from wasmgraph.importer.normalise.fold import fold_once
-from wasmgraph.importer.normalise.quantisation import (
+from wasmgraph.importer.normalise.simplify import remove_dead_nodes
+from wasmgraph.importer.quantisation import (
     DOMAIN,
     Quantised,
     producers,
     read_quantised,
     same_pads,
 )
-from wasmgraph.importer.normalise.simplify import remove_dead_nodes
 
 
 def multiply_integers(network: Network) -> None:
