@@ -10,6 +10,7 @@ import onnx
 from wasmgraph.errors import InputError, Obstacle, UnsupportedModelError
 from wasmgraph.importer.network import Network, TensorType, tensor_type, value_info
 from wasmgraph.importer.support import unsupported, why_impossible
+from wasmgraph.metadata import DTYPE_NBYTES
 
 
 def fix_shapes(network: Network, shapes: Mapping[str, Sequence[int]]) -> None:
@@ -46,7 +47,7 @@ def fix_shapes(network: Network, shapes: Mapping[str, Sequence[int]]) -> None:
             suggestions.append(_suggest(value.name, dims))
             continue
         shape = tuple(int(d) for d in dims)
-        reason = why_impossible(TensorType(known.dtype, shape))
+        reason = why_impossible(TensorType(known.dtype, shape), DTYPE_NBYTES)
         if reason is not None:
             raise UnsupportedModelError(
                 f"{network.name} cannot be compiled for this input:",

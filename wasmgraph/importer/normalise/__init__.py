@@ -13,6 +13,7 @@ from wasmgraph.importer.normalise.inline import inline_schema_functions
 from wasmgraph.importer.normalise.integer_products import multiply_integers
 from wasmgraph.importer.normalise.legacy import replace_legacy
 from wasmgraph.importer.normalise.move_quantised import move_quantised
+from wasmgraph.importer.normalise.narrow import store_narrow
 from wasmgraph.importer.normalise.simplify import (
     drop_empty_operands,
     remove_dead_nodes,
@@ -20,7 +21,7 @@ from wasmgraph.importer.normalise.simplify import (
 )
 from wasmgraph.importer.normalise.transposed import pad_transposed_convolutions
 from wasmgraph.importer.normalise.upgrade import upgrade_opset
-from wasmgraph.importer.normalise.widen import widen_float16
+from wasmgraph.importer.normalise.widen import widen_halves
 
 PASSES = (
     replace_legacy,
@@ -31,8 +32,9 @@ PASSES = (
     remove_no_ops,
     fold_constants,
     pad_transposed_convolutions,
-    widen_float16,
+    widen_halves,
     remove_no_ops,
+    store_narrow,
     drop_empty_operands,
     move_quantised,
     multiply_integers,

@@ -33,6 +33,7 @@ mod axes;
 mod binary;
 mod columns;
 mod linear;
+mod narrow;
 mod number;
 mod pad;
 mod pooling;
