@@ -17,8 +17,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from wasmgraph.importer.network import Network, TensorType, attributes
+from wasmgraph.importer.network import Network, TensorType, all_inputs, attributes
 from wasmgraph.importer.normalise.fold import fold_once
+from wasmgraph.importer.normalise.quantised_values import quantised_value
 from wasmgraph.importer.normalise.simplify import remove_dead_nodes
 from wasmgraph.importer.quantisation import (
     DOMAIN,
@@ -27,6 +28,12 @@ from wasmgraph.importer.quantisation import (
     read_quantised,
     same_pads,
 )
+
+_WORTH_KEEPING = 4096
+"""Bytes from which on weights stay integers where they can."""
+
+_ELEMENTWISE = frozenset(["Add", "Sub", "Mul", "Div", "QuantizeLinear"])
+"""Operators whose kernels dequantise what they read."""
 
 
 def multiply_integers(network: Network) -> None:
@@ -41,8 +48,33 @@ def multiply_integers(network: Network) -> None:
         nodes += (rewrite(rewriting, node) if rewrite else None) or [node]
     network.nodes = nodes
     remove_dead_nodes(network)
-    while fold_once(network, dequantise=True):
+    _dequantise_weights(network)
+    while fold_once(network):
         pass
+
+
+def _dequantise_weights(network: Network) -> None:
+    """Make floats of quantised weights, except where kernels read bytes just as well."""
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in network.nodes:
+        for name in all_inputs(node):
+            readers.setdefault(name, []).append(node)
+    kept = []
+    for node in network.nodes:
+        is_weight = node.op_type == "DequantizeLinear" and not node.domain
+        is_weight = is_weight and all(name in network.weights for name in node.input if name)
+        if is_weight and (
+            network.weights[node.input[0]].nbytes < _WORTH_KEEPING
+            or any(_needs_floats(reader) for reader in readers.get(node.output[0], []))
+        ):
+            network.weights.update(quantised_value(node, network.weights) or {})
+        else:
+            kept.append(node)
+    network.nodes = kept
+
+
+def _needs_floats(node: onnx.NodeProto) -> bool:
+    return bool(node.domain) or node.op_type not in _ELEMENTWISE
 
 
 @dataclass
