@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from wasmgraph import doctor
-from wasmgraph.doctor import Finding, cache_folder, examine
+from wasmgraph.doctor import Finding, examine
 from wasmgraph.link import rust
-from wasmgraph.runtime.cache import default_folder
 
 
 def find(name: str) -> Finding:
@@ -129,14 +128,6 @@ def test_every_requirement_of_pyproject_can_be_read() -> None:
         match = re.search(rf'"{package.distribution}([<>=!~][^"]*)"', text)
         assert match, package
         doctor._fulfils("1.0", match[1])
-
-
-def test_the_cache_folder_is_the_runtimes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for value in (str(tmp_path), "relative", ""):
-        monkeypatch.setenv("XDG_CACHE_HOME", value)
-        folder = default_folder()
-        assert folder is not None
-        assert cache_folder() == folder.parent
 
 
 def test_a_cache_folder_that_cannot_be_made_is_told(

@@ -83,7 +83,7 @@ def test_the_wheel_holds_every_module_and_is_typed(contents: set[str]) -> None:
 
 def test_the_wheel_holds_the_crate_with_its_lock_file(contents: set[str]) -> None:
     crate = CHECKOUT / "toolchain" / "executor"
-    files = [crate / "Cargo.toml", crate / "Cargo.lock", *(crate / "src").iterdir()]
+    files = [crate / "Cargo.toml", crate / "Cargo.lock", *(crate / "src").rglob("*.rs")]
     expected = {CRATE + str(path.relative_to(crate)) for path in files}
     assert {name for name in contents if name.startswith(CRATE)} == expected
 

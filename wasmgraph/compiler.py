@@ -145,7 +145,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
     with ExitStack() as stack:
         unfinished = stack.enter_context(replaced_when_done(target))
         kept = bundle_dir and stack.enter_context(folder_filled_when_done(Path(bundle_dir)))
-        options = Options(winograd=winograd, threads=threads)
+        options = Options(winograd=winograd, threads=threads, fused=simd == "relaxed")
         bundle = make_bundle(model, shapes, simd, options, seconds, reporter, dynamic)
         with stage(reporter, "link", seconds):
             linked = link(bundle, unfinished, reporter)
@@ -250,7 +250,7 @@ def _build_dynamic(
             f"{source.name} has {model.reason}: such a graph runs on one thread",
             hint="leave out --threads, or fix all shapes with --shape",
         )
-    return build_bundle(model.network, model.outputs, source, simd, producer())
+    return build_bundle(model.network, model.converted, model.outputs, source, simd, producer())
 
 
 def _verify(

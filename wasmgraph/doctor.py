@@ -9,9 +9,9 @@ import re
 import sys
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Literal
 
+from wasmgraph.cache_folder import cache_folder
 from wasmgraph.errors import ToolchainError
 from wasmgraph.link import crate_folder, find_rust
 from wasmgraph.link.rust import install_command
@@ -158,19 +158,6 @@ def _release(version: str) -> tuple[int, ...]:
     while numbers and numbers[-1] == 0:
         numbers.pop()
     return tuple(numbers)
-
-
-def cache_folder() -> Path | None:
-    """wasmgraph's folder under the user's cache, or None where there is no home.
-
-    The runtime's rule, which cannot be asked for it where Wasmtime is missing.
-    """
-    configured = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        base = Path(configured) if os.path.isabs(configured) else Path.home() / ".cache"
-    except RuntimeError:
-        return None
-    return base / "wasmgraph"
 
 
 def _examine_cache() -> Finding:

@@ -31,8 +31,28 @@ DTYPE_NBYTES: Mapping[str, int] = {
     "bfloat16": 2,
     "float32": 4,
     "float64": 8,
+    "float8_e4m3fn": 1,
+    "float8_e4m3fnuz": 1,
+    "float8_e5m2": 1,
+    "float8_e5m2fnuz": 1,
+    "float8_e8m0fnu": 1,
+    "float4_e2m1fn": 1,
+    "int4": 1,
+    "uint4": 1,
+    "int2": 1,
+    "uint2": 1,
 }
-"""Bytes per element of every dtype that a graph's inputs and outputs can have."""
+"""Bytes per element of every dtype that a graph's inputs and outputs can have.
+
+Elements below a byte take the low bits of one each, as in ml_dtypes' arrays."""
+
+NARROW_DTYPES = frozenset(
+    [
+        *("bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"),
+        *("float8_e8m0fnu", "float4_e2m1fn", "int4", "uint4", "int2", "uint2"),
+    ]
+)
+"""Those of them that numpy lacks and ml_dtypes adds."""
 
 MAX_TENSOR_NBYTES = 2**31 - 1
 """Bytes. Rust and C both want an object's size to fit a signed 32-bit integer."""

@@ -26,6 +26,8 @@ from wasmgraph.kernels.chain import Chain, Step
 from wasmgraph.kernels.contraction import Contraction
 from wasmgraph.kernels.elementwise import Elementwise
 from wasmgraph.kernels.packing import pack_columns
+from wasmgraph.kernels.tiles import FUSED
+from wasmgraph.kernels.winograd import Winograd
 
 Array = NDArray[np.float32]
 
@@ -95,15 +97,24 @@ def test_a_matrix_product_agrees_within_the_rounding_of_its_sums():
     rng = np.random.default_rng(0)
     a = rng.standard_normal((13, 40)).astype(np.float32)
     b = rng.standard_normal((40, 22)).astype(np.float32)
-    spec = Contraction((), ((13, 40),), 22, ((40, 1),), 22)
+    spec = Contraction((), ((13, 40),), 22, ((40, 1),), 22, tiles=FUSED)
     with relaxed_simd():
         f = spec.assemble("kernel")
     assert MADD in f.instructions
     assert MADD not in spec.assemble("kernel").instructions
-    out = run_kernel(f, [a, pack_columns(b)], 4 * 13 * 22).reshape(13, 22)
+    out = run_kernel(f, [a, pack_columns(b, FUSED)], 4 * 13 * 22).reshape(13, 22)
     exact = a.astype(np.float64) @ b
     # As without fusion: at most one rounding per product and one per addition.
     assert (abs(out - exact) <= 44 * 2.0**-24 * (abs(a) @ abs(b))).all()
+
+
+@pytest.mark.parametrize(
+    "kernel", [Contraction((), ((13, 40),), 22, ((40, 1),), 22), Winograd(1, 8, 8, 8, 8)]
+)
+def test_kernels_with_shapes_for_separate_instructions_keep_them(kernel):
+    with relaxed_simd():
+        relaxed = kernel.assemble("kernel").instructions
+    assert relaxed == kernel.assemble("kernel").instructions
 
 
 FUNCTIONS: dict[str, tuple[Callable[[NDArray[np.float64]], NDArray[np.float64]], float, float]] = {

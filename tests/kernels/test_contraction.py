@@ -15,10 +15,11 @@ from tests.kernels.runner import FILL, UNTOUCHED, run_kernel
 from wasmgraph.kernels.chain import IDENTITY, Chain, Step
 from wasmgraph.kernels.contraction import BatchAxis, Contraction
 from wasmgraph.kernels.operands import RowOperand
-from wasmgraph.kernels.packing import pack_columns
+from wasmgraph.kernels.packing import pack_columns, packed_columns
 from wasmgraph.kernels.rows import merge_axes
-from wasmgraph.kernels.tiles import column_blocks
+from wasmgraph.kernels.tiles import FUSED, SEPARATE, column_blocks
 
+TILES = st.sampled_from([SEPARATE, FUSED])
 RELU = Chain(1, (Step("relu", (0,)),))
 RESIDUAL = Chain(2, (Step("add", (0, 1)), Step("relu", (2,))))
 SCALE_AND_SHIFT = Chain(3, (Step("multiply", (0, 1)), Step("add", (3, 2))))
@@ -53,7 +54,7 @@ def check(spec: Contraction, rng: np.random.Generator) -> None:
         b_buffer = np.full(span(b_axes), np.nan, np.float32)
         view(b_buffer, b_axes)[...] = b
     else:
-        b_buffer = pack_columns(b)
+        b_buffer = pack_columns(b, spec.tiles)
     inputs = [a, b_buffer]
     expected = exact_a @ b.astype(np.float64)
     magnitude = abs(exact_a) @ abs(b.astype(np.float64))
@@ -99,22 +100,25 @@ def dense(rows: int, depth: int, columns: int, packed: bool = True, **others: An
     st.integers(1, 70),
     st.booleans(),
     st.booleans(),
+    TILES,
     st.integers(0, 2**32 - 1),
 )
-def test_matrix_products_of_all_shapes(rows, depth, columns, packed, has_bias, seed):
-    spec = dense(rows, depth, columns, packed, has_bias=has_bias)
+def test_matrix_products_of_all_shapes(rows, depth, columns, packed, has_bias, tiles, seed):
+    spec = dense(rows, depth, columns, packed, has_bias=has_bias, tiles=tiles)
     check(spec, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("columns", range(1, 71))
 def test_all_numbers_of_columns(columns):
     check(dense(7, 9, columns, has_bias=True), np.random.default_rng(columns))
+    check(dense(7, 9, columns, tiles=FUSED), np.random.default_rng(columns))
     check(dense(7, 9, columns, packed=False), np.random.default_rng(columns))
 
 
 @pytest.mark.parametrize("rows", range(1, 51))
 def test_all_numbers_of_rows(rows):
-    check(dense(rows, 6, 22, chain=RELU), np.random.default_rng(rows))
+    for tiles in (SEPARATE, FUSED):
+        check(dense(rows, 6, 22, chain=RELU, tiles=tiles), np.random.default_rng(rows))
 
 
 def test_more_rows_than_fit_the_cache():
@@ -135,11 +139,12 @@ def test_strides_batches_and_operands(data):
     columns = data.draw(st.integers(1, 34))
     packed = data.draw(st.booleans())
     b_row = 0 if packed else columns + data.draw(st.integers(0, 5))
+    tiles = data.draw(TILES)
     depth = int(np.prod([n for n, _ in reduce]))
     row_count = int(np.prod([n for n, _ in rows]))
     out_row = columns + data.draw(st.integers(0, 5))
     extents = data.draw(st.lists(st.integers(1, 3), max_size=2))
-    b_step = depth * (b_row or 4 * sum(column_blocks(columns)))
+    b_step = depth * (b_row or packed_columns(columns, tiles))
     out_step = row_count * out_row
     batch: list[BatchAxis] = []
     for n in reversed(extents):
@@ -158,7 +163,7 @@ def test_strides_batches_and_operands(data):
     )
     spec = Contraction(
         tuple(batch), rows, out_row, reduce, columns, b_row, data.draw(st.booleans()), chain,
-        operands,
+        operands, tiles,
     )  # fmt: skip
     check(spec, np.random.default_rng(data.draw(st.integers(0, 1000))))
 

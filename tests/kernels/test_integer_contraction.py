@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from wasmgraph.kernels.integer_contraction import IntegerContraction, TypedOpera
 from wasmgraph.kernels.integer_packing import pack_integer_columns, packed_depth, per_column
 from wasmgraph.kernels.operands import RowOperand
 from wasmgraph.kernels.rows import count
+from wasmgraph.kernels.typed import numbers_apart
 
 BYTES = ("int8", "uint8")
 
@@ -42,8 +44,13 @@ def random(rng: np.random.Generator, dtype: str, shape: Any) -> NDArray[Any]:
     return rng.integers(low, high + 1, shape).astype(dtype)
 
 
-def check(spec: IntegerContraction, rng: np.random.Generator, scalar: bool = False) -> None:
-    """Run a specification on random operands that end where their last element does."""
+def check(made: IntegerContraction, rng: np.random.Generator, scalar: bool = False) -> None:
+    """Run a specification on random operands that end where their last element does.
+
+    Args:
+        made: With the numbers still in its chain.
+    """
+    spec, numbers = split(made)
     batch = [axis.extent for axis in spec.batch]
     depth = count(spec.reduce)
     a_axes = [(x.extent, x.a) for x in spec.batch] + [*spec.rows, *spec.reduce]
@@ -59,10 +66,12 @@ def check(spec: IntegerContraction, rng: np.random.Generator, scalar: bool = Fal
         inputs.append(per_column(bias, spec.columns))
         expected = expected + bias[..., None, :]
     if spec.is_scaled:
-        biased = [x.extent if x.bias else 1 for x in spec.batch]
+        biased = [x.extent if x.bias and not spec.one_scale else 1 for x in spec.batch]
         multiplier = (rng.random((*biased, spec.columns)) * 1e-2).astype(np.float32)
         inputs.append(per_column(multiplier, spec.columns))
         expected = expected.astype(np.float32) * multiplier[..., None, :]
+    if numbers.size:
+        inputs.append(numbers)
     for operand in spec.operands:
         place = operand.place
         axes = [*zip(batch, place.batch, strict=True), (spec.row_count, place.row)]
@@ -72,8 +81,8 @@ def check(spec: IntegerContraction, rng: np.random.Generator, scalar: bool = Fal
         else:
             inputs.append(random(rng, operand.dtype, span(axes)))
         expected = expected + view(inputs[-1], axes).astype(np.float32)
-    if spec.chain.steps and spec.chain.steps[-1].op == "quantise":
-        expected = quantised(expected, spec.chain.steps[-1], spec.out)
+    if made.chain.steps and made.chain.steps[-1].op == "quantise":
+        expected = quantised(expected, made.chain.steps[-1], spec.out)
     assert expected.dtype == spec.out
     out_axes = [(x.extent, x.out) for x in spec.batch]
     out_axes += [(spec.row_count, spec.out_row), (spec.columns, 1)]
@@ -84,6 +93,12 @@ def check(spec: IntegerContraction, rng: np.random.Generator, scalar: bool = Fal
     filler = np.full(nbytes, FILL, np.uint8)
     view(out, out_axes)[...] = np.frombuffer(filler, spec.out)[0]
     assert (out.view(np.uint8) == FILL).all(), "the kernel wrote between its rows"
+
+
+def split(spec: IntegerContraction) -> tuple[IntegerContraction, NDArray[Any]]:
+    """A specification whose chain reads its numbers, and these."""
+    chain, numbers = numbers_apart(spec.chain, spec.out)
+    return replace(spec, chain=chain), numbers
 
 
 def dense(rows: int, depth: int, columns: int, **others: Any) -> IntegerContraction:
@@ -138,12 +153,13 @@ def test_ties_go_to_the_even_number_and_everything_else_saturates():
     sums = np.array([-1000, -257, -5, -3, -1, 0, 1, 3, 5, 253, 257, 2**30], np.int32)
     for dtype, zero in [("int8", 0), ("int8", -7), ("uint8", 0), ("uint8", 129)]:
         chain = Chain(1, (quantise(dtype, zero=zero),))
-        spec = dense(1, 1, sums.size, out=dtype, has_bias=True, chain=chain)
+        spec, numbers = split(dense(1, 1, sums.size, out=dtype, has_bias=True, chain=chain))
         inputs = [
             np.zeros(1, np.int8),
             pack_integer_columns(np.zeros((1, sums.size), np.int8), spec.reduce),
             per_column(sums, sums.size),
             per_column(np.full(sums.size, 0.5, np.float32), sums.size),
+            numbers,
         ]
         out = run_kernel(spec, inputs, sums.size, dtype)
         info = np.iinfo(dtype)
@@ -196,6 +212,7 @@ def test_strides_batches_and_operands(data):
         data.draw(st.sampled_from(["int8", "int16"])),
         out,
         data.draw(st.booleans()),
+        data.draw(st.booleans()),
         Chain(1 + len(operands), tuple(steps)) if steps else IDENTITY,
         operands,
     )
@@ -207,12 +224,13 @@ def test_strides_batches_and_operands(data):
 @given(st.integers(1, 60), st.integers(1, 40), st.integers(1, 90), shares.COUNTS, shares.SEEDS)
 def test_shares_write_what_the_whole_writes(rows, depth, columns, parts, seed):
     chain = Chain(1, (quantise("int8"),))
-    spec = dense(rows, depth, columns, has_bias=True, out="int8", chain=chain)
+    spec, numbers = split(dense(rows, depth, columns, has_bias=True, out="int8", chain=chain))
     rng = np.random.default_rng(seed)
     inputs = [
         random(rng, "int8", (rows, depth)),
         pack_integer_columns(random(rng, "int8", (depth, columns)), spec.reduce),
         per_column(rng.integers(-1000, 1000, columns).astype(np.int32), columns),
         per_column((rng.random(columns) * 1e-2).astype(np.float32), columns),
+        numbers,
     ]
     shares.check_on(spec, parts, inputs, rows * columns, seed)

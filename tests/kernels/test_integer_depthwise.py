@@ -16,6 +16,7 @@ from wasmgraph.kernels.integer_depthwise import (
     blocks_of_channels,
     pack_integer_depthwise,
 )
+from wasmgraph.kernels.typed import numbers_apart
 
 PAIR = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
@@ -27,6 +28,7 @@ def make(batch, size, channels, kernel, stride, dilation, is_signed, out):
         for n, s, k, d in zip(size, stride, kernel, dilation, strict=True)
     )
     chain = Chain(1, (quantise(out, zero=5),)) if out in ("int8", "uint8") else IDENTITY
+    chain, numbers = numbers_apart(chain, out)
     spec = IntegerDepthwise(
         batch, *size, channels,
         height * width * channels, width * channels, channels,
@@ -40,17 +42,19 @@ def make(batch, size, channels, kernel, stride, dilation, is_signed, out):
     weights = rng.integers(-128, 128, (channels, 1, *kernel)).astype(np.int8)
     bias = rng.integers(-1000, 1000, channels).astype(np.int32)
     multiplier = (rng.random(channels) * 1e-2).astype(np.float32)
-    return spec, image, weights, bias, multiplier
+    return spec, image, weights, bias, multiplier, numbers
 
 
-def operands(spec, image, weights, bias, multiplier):
+def operands(spec, image, weights, bias, multiplier, numbers):
     vectors = [blocks_of_channels(bias)]
     if spec.out != "int32":
         vectors.append(blocks_of_channels(multiplier))
+    if numbers.size:
+        vectors.append(numbers)
     return [image, pack_integer_depthwise(weights), *vectors]
 
 
-def reference(spec, image, weights, bias, multiplier):
+def reference(spec, image, weights, bias, multiplier, _):
     total = np.zeros((spec.batch, spec.out_h, spec.out_w, spec.channels), np.int64) + bias
     for i in range(spec.kernel[0]):
         for j in range(spec.kernel[1]):
@@ -62,7 +66,7 @@ def reference(spec, image, weights, bias, multiplier):
     scaled = total.astype(np.int32).astype(np.float32) * multiplier
     if spec.out == "float32":
         return scaled
-    return quantised(scaled, spec.chain.steps[-1], spec.out)
+    return quantised(scaled, quantise(spec.out, zero=5), spec.out)
 
 
 @settings(max_examples=60, deadline=None)

@@ -81,9 +81,12 @@ def mixed_model(seed: int) -> onnx.ModelProto:
             node("PRelu", "smaller slope", "pr"),
             node("Concat", "pr root", "y_cat", axis=3),
             node("Sin", "mean", "y_sin"),
+            node("Transpose", "thin", "lines", perm=[2, 0, 1, 3]),
+            node("Squeeze", "lines one", "sequence"),
+            node("LSTM", "sequence wx wh", "y_lstm", hidden_size=5),
         ],
         {"x": (1, channels, height, width)},
-        "y_thin y_up y_soft y_max y_cat y_sin",
+        "y_thin y_up y_soft y_max y_cat y_sin y_lstm",
         {
             "w3": weights(filters, channels, 3, 3),
             "b": weights(filters),
@@ -101,6 +104,9 @@ def mixed_model(seed: int) -> onnx.ModelProto:
             "wm": weights(filters + 3, 7),
             "axes": np.array([2, 3]),
             "slope": weights(filters, 1, 1),
+            "one": np.array([1]),
+            "wx": weights(1, 20, width),
+            "wh": weights(1, 20, 5),
         },
     )
 

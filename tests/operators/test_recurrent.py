@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -203,8 +203,20 @@ def random_case(seed: int) -> Case:
     return made.case(f"random {seed}", computed=chance(0.4), batch_first=chance(0.3))
 
 
+def known_lengths(what: str, lengths: Sequence[int]) -> Case:
+    """Lengths that are known when compiling."""
+    made = layer("GRU", given=["B", "initial_h"])
+    made.operands["sequence_lens"] = np.array(lengths, np.int32)
+    case = made.case(what, computed=False)
+    operands = list(case.operands)
+    operands[4] = Fixed(made.operands["sequence_lens"])
+    return replace(case, operands=tuple(operands))
+
+
 CASES = [
     *(random_case(seed) for seed in range(45)),
+    known_lengths("all of full length", [5, 5, 5]),
+    known_lengths("known lengths", [5, 2, 0]),
     *(
         layer(op, given=["B", "sequence_lens", "initial_h"], direction="bidirectional").case(
             "batch first", computed=False, batch_first=True
@@ -232,6 +244,28 @@ def test_agrees_with_onnxruntime(case: Case, results: dict[str, list[Array]]) ->
     """The project's tolerance: sums are rounded in another order, and steps feed on that."""
     assert max(np.abs(array).max() for array in case.expected) < 100, "rounding grows too fast"
     check(case, results[str(case)], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("extents", [{"steps": 0}, {"batch": 0}, {"size": 0}], ids=str)
+def test_axes_without_extent(extents: dict[str, int]) -> None:
+    """onnxruntime ends the process for some of them."""
+    made = layer("LSTM", given=["B", "initial_h"], **extents)
+    weights = dict(made.operands)
+    inputs = {"X": weights.pop("X")}
+    names = [name if name in made.operands else "" for name in made.names]
+    nodes = [node("LSTM", names, ["y", "h"], **made.attributes)]
+    model = make_model(nodes, {"X": inputs["X"].shape}, "y h", weights, opset=OPSET)
+    found = run_as_wasm(model, inputs)
+    if extents == {"size": 0}:
+        # The same as an input of zeros.
+        same = layer("LSTM", given=["B", "initial_h"], size=1)
+        operands = same.operands | weights | {name: 0 * same.operands[name] for name in ("X", "W")}
+        y, h, _ = Layer("LSTM", operands, same.attributes).expected()
+        np.testing.assert_allclose(found["y"], y, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(found["h"], h, rtol=1e-3, atol=1e-4)
+    else:
+        assert not found["y"].size
+        assert not found["h"].any()
 
 
 def test_outputs_that_are_left_out() -> None:

@@ -125,6 +125,7 @@ def test_concatenations_agree_with_onnxruntime(
     with patch.object(parallel, "SHARES", ((0.0, 3),)):
         shared = optimise(imported, options=Options(threads=True))
     assert run(shared, 1) == run(program, 0)
+    agrees(tested, optimise(imported, options=Options(fused=True)))
 
 
 def copies(program: Program) -> int:

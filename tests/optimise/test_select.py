@@ -70,6 +70,16 @@ class TestFusion:
         assert "conv2d + bias + add + relu" in descriptions(result)
         agrees_with_onnxruntime(nodes, (1, 8, 5, 5), weights)
 
+    @pytest.mark.parametrize("slopes", [(8, 1, 1), (1,), (1, 8, 1, 1), (1, 5, 1), (5,)])
+    def test_prelu_joins_the_convolution(self, slopes: tuple[int, ...]) -> None:
+        nodes = [node("Conv", "x w b", "c"), node("PRelu", "c s", "y")]
+        weights = {"w": weight(8, 8, 1, 1), "b": weight(8), "s": abs(weight(1, *slopes)[0])}
+        result = program(nodes, (1, 8, 5, 5), weights)
+        assert not any(isinstance(call.kernel, TirKernel) for call in result.calls)
+        if slopes[0] == 8:
+            assert "conv2d + bias + prelu" in descriptions(result)
+        agrees_with_onnxruntime(nodes, (1, 8, 5, 5), weights)
+
     def test_a_value_read_twice_ends_the_group_unless_its_readers_meet_again(self) -> None:
         silu = [
             node("Relu", "x", "a"),

@@ -401,7 +401,9 @@ def test_without_a_home_there_is_no_cache(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_relative_xdg_folder_is_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert native_cache.default_folder() == tmp_path / ".cache" / "wasmgraph" / "native"
+    cache = open_cache()
+    assert cache is not None
+    assert cache.folder == tmp_path / ".cache" / "wasmgraph" / "native"
 
 
 # Bounded size

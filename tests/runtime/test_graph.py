@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -353,7 +354,12 @@ def test_code_that_does_not_validate_is_a_load_error(tmp_path: Path) -> None:
         wasmgraph.load(path, cache=False)
 
 
-def test_a_dtype_that_numpy_lacks_is_a_load_error(tmp_path: Path) -> None:
-    path = WatGraph(inputs=(TensorInfo("x", "bfloat16", (4,)),)).write(tmp_path)
-    with pytest.raises(LoadError, match="bfloat16"):
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn", "int4"])
+def test_a_dtype_that_numpy_lacks_needs_ml_dtypes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    path = WatGraph(inputs=(TensorInfo("x", dtype, (4,)),)).write(tmp_path)
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(LoadError, match=f"'x' is {dtype}") as caught:
         wasmgraph.load(path)
+    assert "ml_dtypes" in str(caught.value.hint)

@@ -110,6 +110,19 @@ def test_python_values_that_would_change_are_refused(dtype: str, value: object) 
     assert "input 'x'" in problem([TensorSpec("x", dtype, (2,))], {"x": value}).message
 
 
+@pytest.mark.parametrize(
+    ("dtype", "fits", "too_much"),
+    [("int4", [-8, 7], [8, 0]), ("uint2", [0, 3], [-1, 0]), ("bfloat16", [0.1, 256], [2.0, 1e39])],
+)
+def test_python_numbers_become_what_numpy_lacks(
+    dtype: str, fits: list[float], too_much: list[float]
+) -> None:
+    pytest.importorskip("ml_dtypes")
+    spec = TensorSpec("x", dtype, (2,))
+    assert check_inputs([spec], {"x": fits})[0].dtype == dtype
+    assert "does not fit" in problem([spec], {"x": too_much}).message
+
+
 def test_an_empty_list_fits_an_empty_tensor() -> None:
     assert check_inputs([TensorSpec("x", "int64", (0,))], {"x": []})[0].dtype == np.int64
 

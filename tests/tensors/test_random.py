@@ -59,3 +59,16 @@ def test_floats_lie_in_the_range_asked_for() -> None:
     assert pixels.min() >= 0
     assert 200 < pixels.max() < 255
     np.testing.assert_allclose(pixels, random_input(spec, 3) * 255, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "high"),
+    [("bfloat16", 0, 1), ("float8_e4m3fn", 0, 1), ("int4", -8, 7), ("uint2", 0, 3)],
+)
+def test_narrow_values_fill_their_range(dtype: str, low: int, high: int) -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    array = random_input(TensorSpec("x", dtype, (100, 100)), 0)
+    assert array.dtype == getattr(ml_dtypes, dtype)
+    values = array.astype(np.float32)
+    assert values.min() == pytest.approx(low, abs=0.01)
+    assert values.max() == high

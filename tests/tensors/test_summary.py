@@ -96,3 +96,10 @@ def test_labels_that_cannot_be_read_are_an_input_error(
         path.write_bytes(content)
     with pytest.raises(InputError, match=r"labels\.txt"):
         read_labels(path)
+
+
+def test_a_dtype_that_numpy_lacks_is_summarised_as_its_numbers() -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    summary = summarise("y", np.array([1, -2, np.nan], np.float32).astype(ml_dtypes.float8_e4m3fn))
+    assert (summary.dtype, summary.minimum, summary.maximum) == ("float8_e4m3fn", -2, 1)
+    assert summary.non_finite == 1

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wasmgraph.errors import InputError, WasmgraphError
-from wasmgraph.runtime.base import Array
+from wasmgraph.runtime.base import Array, TensorSpec
 from wasmgraph.tensors import writing
+from wasmgraph.tensors.reading import read_input
 from wasmgraph.tensors.writing import file_name, write_outputs
 
 OUTPUTS: dict[str, Array] = {
@@ -74,6 +75,20 @@ def test_one_output_can_be_an_npy_or_json(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), one["y"], strict=True)
     write_outputs(one, tmp_path / "y.json")
     assert json.loads((tmp_path / "y.json").read_text()) == [[1, 2.5]]
+
+
+NARROW = ["bfloat16", "float8_e5m2", "float8_e4m3fn", "float4_e2m1fn", "int4", "uint2"]
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".json"])
+def test_a_dtype_that_numpy_lacks_can_be_read_back(tmp_path: Path, dtype: str, suffix: str) -> None:
+    pytest.importorskip("ml_dtypes")
+    array = np.array([0, 1, 1, 0], np.float32).astype(dtype)
+    write_outputs({"y": array}, tmp_path / f"y{suffix}")
+    found = read_input(str(tmp_path / f"y{suffix}"), TensorSpec("y", dtype, (4,)))
+    assert found.dtype == dtype
+    assert found.tobytes() == array.tobytes()
 
 
 @pytest.mark.parametrize("name", ["out.npy", "out.json"])

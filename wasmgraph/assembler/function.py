@@ -27,13 +27,27 @@ def relaxed_simd() -> Iterator[None]:
 
     Which of the two is the engine's choice: relaxed SIMD leaves it open. c is then evaluated last.
 
-    Not quicker everywhere. On one Zen 4 core under Wasmtime 50 (2026-11-20) the contraction
-    240x256x240 reaches 0.88 of its speed with simd128 (36.3 to 41.2 GFLOP/s), squeezenet and
-    mobilenet_v2 about 0.7 to 0.8. vfmadd213 overwrites a factor: the contraction's 64 come with 68
-    copies between registers (simd128: none) and 43 moves to and from the stack (17). With tiles of
-    3 rows by 2 vectors it reaches 41.7.
+    Not quicker everywhere: Cranelift's vfmadd213 overwrites a factor, so that there are copies, and
+    spills where registers are scarce. What that slows down is `unfused`, or has other shapes
+    (`wasmgraph.kernels.tiles`). Speed relative to simd128, whole models in alternating runs (one
+    Zen 4 core, whose separate multipliers and adders are as many; Wasmtime 50, 2026-11-20):
+    super_resolution 1.16, yolox 1.09, fastestdet 1.07, mobilenet_v2 1.02, squeezenet 1.02, vit_tiny
+    and minilm 1.01, resnet50 0.99.
     """
-    token = _RELAXED.set(True)
+    with _fusing(True):
+        yield
+
+
+@contextmanager
+def unfused() -> Iterator[None]:
+    """Within it multiplications and additions stay apart, under `relaxed_simd` too."""
+    with _fusing(False):
+        yield
+
+
+@contextmanager
+def _fusing(wanted: bool) -> Iterator[None]:
+    token = _RELAXED.set(wanted)
     try:
         yield
     finally:

@@ -99,6 +99,7 @@ VECTOR = {
     "i16x8.narrow_i32x4_u": 134,
     "i16x8.extend_low_i8x16_s": 135,
     "i16x8.extend_low_i8x16_u": 137,
+    "i16x8.sub": 145,
     "i32x4.extend_low_i16x8_s": 167,
     "i32x4.extend_low_i16x8_u": 169,
     "i32x4.shl": 171,

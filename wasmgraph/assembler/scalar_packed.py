@@ -77,6 +77,12 @@ def _dot(share: Share, a: Lanes, b: Lanes) -> Lanes:
     return tuple(apply("i32.add", products[i], products[i + 1]) for i in range(0, 8, 2))
 
 
+def _difference(share: Share, a: Lanes, b: Lanes) -> Lanes:
+    """Of 16-bit lanes; it wraps, since only the lowest bits are kept."""
+    pairs = zip(_fields(share, a, 16, "s"), _fields(share, b, 16, "s"), strict=True)
+    return _rejoined([apply("i32.sub", x, y) for x, y in pairs])
+
+
 def _extremum(comparison: str, sign: str) -> Callable[[Share, Lanes, Lanes], Lanes]:
     def extremum(share: Share, a: Lanes, b: Lanes) -> Lanes:
         pairs = [
@@ -103,6 +109,7 @@ UNARY: dict[str, Callable[[Share, Lanes], Lanes]] = {
 }
 
 BINARY: dict[str, Callable[[Share, Lanes, Lanes], Lanes]] = {
+    "i16x8.sub": _difference,
     "i32x4.dot_i16x8_s": _dot,
     "i16x8.narrow_i32x4_s": _narrowed_words(-(2**15), 2**15 - 1),
     "i16x8.narrow_i32x4_u": _narrowed_words(0, 2**16 - 1),

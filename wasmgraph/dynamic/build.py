@@ -22,8 +22,37 @@ from wasmgraph.metadata import DTYPE_NBYTES
 _MAX_PARAMS = 2**31 - 1
 
 
+@dataclass(frozen=True)
+class Converted:
+    """A network as calls of the executor's operators.
+
+    Attributes:
+        slots: How many there are.
+        body: The nodes; they free nothing yet.
+        outputs: The values of its outputs.
+        constants: With their names.
+    """
+
+    slots: int
+    body: Body
+    outputs: tuple[Value, ...]
+    constants: tuple[tuple[Value, str], ...]
+
+
+def convert(network: Network) -> Converted:
+    """Find an operator for every node.
+
+    Raises:
+        UnsupportedModelError: lists every node that has none, once.
+    """
+    builder = _Builder(network)
+    body, outputs = builder.whole()
+    return Converted(builder.slots, body, tuple(outputs), tuple(builder.constants))
+
+
 def build_bundle(
     network: Network,
+    converted: Converted,
     output_shapes: Sequence[tuple[int | str, ...]],
     source: Source,
     simd: SimdLevel,
@@ -33,18 +62,17 @@ def build_bundle(
 
     Args:
         network: Normalised as far as open shapes allow.
+        converted: Its nodes.
         output_shapes: With names for open axes.
         source: What it was compiled from.
         simd: What the executor's operators may use.
         producer: Versions, for the bundle.
 
     Raises:
-        UnsupportedModelError: lists every node that cannot be compiled, once.
+        UnsupportedModelError: its weights do not fit 32-bit memory.
     """
-    builder = _Builder(network)
-    body, outputs = builder.whole()
-    constants, params = builder.layout()
-    slots = tuple(value.slot for value, _ in builder.constants)
+    constants, params = _layout(converted.constants, network.name)
+    slots = tuple(value.slot for value, _ in converted.constants)
     inputs = tuple(
         Tensor(value.name, str(_dtype(value)), open_axis_names(value), None)
         for value in network.inputs
@@ -56,7 +84,9 @@ def build_bundle(
         inputs=inputs,
         outputs=tuple(
             Tensor(name, value.dtype, tuple(shape), None)
-            for name, value, shape in zip(network.output_names, outputs, output_shapes, strict=True)
+            for name, value, shape in zip(
+                network.output_names, converted.outputs, output_shapes, strict=True
+            )
         ),
         constants=constants,
         kernels=(),
@@ -64,9 +94,31 @@ def build_bundle(
         params_nbytes=len(params),
         io_nbytes=0,
         arena_nbytes=0,
-        dynamic=DynamicProgram(builder.slots, slots, with_liveness(body, frozenset(slots))),
+        dynamic=DynamicProgram(
+            converted.slots, slots, with_liveness(converted.body, frozenset(slots))
+        ),
     )
     return Bundle(graph, b"", params)
+
+
+def _layout(
+    constants: Sequence[tuple[Value, str]], model: str
+) -> tuple[tuple[Constant, ...], bytes]:
+    """The constants, and their bytes one after the other."""
+    entries, params = [], bytearray()
+    for value, name in constants:
+        array = value.constant
+        assert array is not None
+        params += bytes(-len(params) % ALIGNMENT)
+        entries.append(Constant(name, array.dtype.name, array.shape, len(params)))
+        # A constant without elements has an address too.
+        params += array.tobytes() or b"\0"
+    if len(params) > _MAX_PARAMS:
+        raise UnsupportedModelError(
+            f"{model} has {len(params) / 2**30:.1f} GiB of weights, "
+            "32-bit memory holds less than 2 GiB of them"
+        )
+    return tuple(entries), bytes(params)
 
 
 def _dtype(value: onnx.ValueInfoProto) -> np.dtype[Any]:
@@ -110,7 +162,7 @@ class _Builder:
             self._scope.values[value.name] = self.new_value(str(_dtype(value)))
         inputs = [self._scope.values[name].slot for name in self.network.input_names]
         self._convert(self.network.nodes)
-        outputs = [self._output(name) for name in self.network.output_names]
+        outputs = [self._find(name) for name in self.network.output_names]
         if self._obstacles:
             count = len(self._obstacles)
             raise UnsupportedModelError(
@@ -122,23 +174,6 @@ class _Builder:
         found = [value for value in outputs if value is not None]
         body = Body(tuple(self._scope.nodes), tuple(inputs), tuple(v.slot for v in found))
         return body, found
-
-    def layout(self) -> tuple[tuple[Constant, ...], bytes]:
-        """The constants, and their bytes one after the other."""
-        entries, params = [], bytearray()
-        for value, name in self.constants:
-            array = value.constant
-            assert array is not None
-            params += bytes(-len(params) % ALIGNMENT)
-            entries.append(Constant(name, array.dtype.name, array.shape, len(params)))
-            # A constant without elements has an address too.
-            params += array.tobytes() or b"\0"
-        if len(params) > _MAX_PARAMS:
-            raise UnsupportedModelError(
-                f"{self.network.name} has {len(params) / 2**30:.1f} GiB of weights, "
-                "32-bit memory holds less than 2 GiB of them"
-            )
-        return tuple(entries), bytes(params)
 
     def new_value(self, dtype: str) -> Value:
         self.slots += 1
@@ -194,7 +229,7 @@ class _Builder:
                 raise Unsupported("")
             outputs = []
             for value in graph.output:
-                output = self._output(value.name)
+                output = self._find(value.name)
                 if output is None:
                     raise Unsupported(f"nothing computes its output {value.name!r}")
                 outputs.append(output)
@@ -209,9 +244,6 @@ class _Builder:
         if value is None and name in self.network.weights:
             return self.constant(self.network.weights[name], name)
         return value
-
-    def _output(self, name: str) -> Value | None:
-        return self._find(name)
 
     def _convert(self, nodes: Sequence[onnx.NodeProto]) -> None:
         unknown: set[str] = set()

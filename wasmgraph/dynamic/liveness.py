@@ -26,12 +26,11 @@ def with_liveness(body: Body, kept: frozenset[int]) -> Body:
         if not any(slot in live for slot in node.outputs):
             continue
         bodies = tuple(with_liveness(inner, kept) for inner in node.bodies)
-        node = replace(node, bodies=bodies)
         written = {slot for slot in node.outputs if slot is not None}
         read = set(_reads(node))
         ends = (read - live) & own - kept
         outputs = tuple(slot if slot in live else None for slot in node.outputs)
-        nodes.append(replace(node, outputs=outputs, freed=tuple(sorted(ends))))
+        nodes.append(replace(node, outputs=outputs, bodies=bodies, freed=tuple(sorted(ends))))
         live = live - written | read
     return replace(body, nodes=tuple(reversed(nodes)))
 

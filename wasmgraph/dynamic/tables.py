@@ -1,4 +1,5 @@
-"""Writes a dynamic program as an object file: the tables of toolchain/executor/src/dynamic/run.rs."""
+"""Writes a dynamic program as an object file, in tables that the executor reads
+(toolchain/executor/src/dynamic/run.rs)."""
 
 from __future__ import annotations
 

@@ -16,10 +16,19 @@ from wasmgraph.importer.load import LoadedModel, load_model
 from wasmgraph.progress import SILENT, Reporter
 
 if TYPE_CHECKING:
+    from wasmgraph.dynamic.build import Converted
     from wasmgraph.importer.network import Network
     from wasmgraph.importer.relax_graph import RelaxGraph
 
-__all__ = ["ImportedModel", "LoadedModel", "describe_source", "import_model", "load_model"]
+__all__ = [
+    "DynamicModel",
+    "ImportedModel",
+    "LoadedModel",
+    "describe_source",
+    "import_model",
+    "load_model",
+    "static_graph",
+]
 
 
 @dataclass(frozen=True)
@@ -43,11 +52,13 @@ class DynamicModel:
 
     Attributes:
         network: The model.
+        converted: Its nodes as operators of the executor.
         outputs: The shapes of its outputs, with names for the axes that are not known.
         reason: Why shapes are not known, for a person.
     """
 
     network: Network
+    converted: Converted
     outputs: tuple[tuple[int | str, ...], ...]
     reason: str
 
@@ -92,7 +103,7 @@ def import_model(
     if is_open:
         return ImportedModel(source, None, _dynamic_model(network, "open axes", reporter))
     try:
-        return ImportedModel(source, _static_graph(network, reporter))
+        return ImportedModel(source, static_graph(network, reporter))
     except UnsupportedModelError as error:
         reporter.log("not with static shapes")
         network, _ = fresh()
@@ -104,7 +115,13 @@ def import_model(
             raise (other if len(other.obstacles) < len(error.obstacles) else error) from None
 
 
-def _static_graph(network: Network, reporter: Reporter) -> RelaxGraph:
+def static_graph(network: Network, reporter: Reporter = SILENT) -> RelaxGraph:
+    """A network of fixed input shapes as Relax.
+
+    Raises:
+        ModelError: shapes contradict each other.
+        UnsupportedModelError: lists every node that cannot be compiled with static shapes.
+    """
     from wasmgraph.importer.normalise import normalise
     from wasmgraph.importer.relax_graph import build_relax
     from wasmgraph.importer.support import reject_impossible_tensors, reject_unsupported
@@ -118,7 +135,7 @@ def _static_graph(network: Network, reporter: Reporter) -> RelaxGraph:
 
 
 def _dynamic_model(network: Network, reason: str, reporter: Reporter) -> DynamicModel:
-    from wasmgraph.dynamic.build import output_shapes
+    from wasmgraph.dynamic.build import convert, output_shapes
     from wasmgraph.dynamic.operators import has_converter, why_unsupported
     from wasmgraph.importer.normalise import normalise_dynamic
     from wasmgraph.importer.support import reject_unsupported
@@ -127,7 +144,7 @@ def _dynamic_model(network: Network, reason: str, reporter: Reporter) -> Dynamic
     normalise_dynamic(network, has_converter)
     reporter.log(f"{len(network.nodes)} nodes with dynamic shapes, opset {network.opset}")
     reject_unsupported(network, upgraded=True, why=why_unsupported)
-    return DynamicModel(network, tuple(output_shapes(network)), reason)
+    return DynamicModel(network, convert(network), tuple(output_shapes(network)), reason)
 
 
 def describe_source(loaded: LoadedModel) -> Source:

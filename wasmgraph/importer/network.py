@@ -49,6 +49,7 @@ class Network:
         weights: Constants by name.
         types: What shape inference knows, by tensor name.
         functions: Model-local functions, until they are inlined.
+        declared: The dtypes of inputs and outputs that are stored as others, by name.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Network:
     weights: dict[str, NDArray[Any]]
     functions: list[onnx.FunctionProto] = field(default_factory=list)
     types: dict[str, TensorType] = field(default_factory=dict)
+    declared: dict[str, str] = field(default_factory=dict)
 
     @property
     def output_names(self) -> list[str]:

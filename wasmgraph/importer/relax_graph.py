@@ -40,8 +40,9 @@ class RelaxGraph:
 
     Attributes:
         module: An IRModule whose `main` takes the graph inputs and returns a tuple of the outputs.
-        inputs: (name, dtype, shape) of every parameter of `main`, in order.
-        outputs: (name, dtype, shape) of every field of the returned tuple, in order.
+        inputs: (name, dtype, shape) of every parameter of `main`, in order. The dtype is the
+            model's, where `main` has one that kernels know.
+        outputs: (name, dtype, shape) of every field of the returned tuple, likewise.
         nodes: Names of the ONNX nodes, by the index that variables carry.
         weight_names: ONNX names of the large constants, by the address of their data.
     """
@@ -101,11 +102,11 @@ class _Builder:
         return RelaxGraph(
             module=self.bb.get(),
             inputs=tuple(
-                (value.name, dtype_of(var), shape_of(var))
+                (value.name, network.declared.get(value.name, dtype_of(var)), shape_of(var))
                 for value, var in zip(network.inputs, params, strict=True)
             ),
             outputs=tuple(
-                (name, dtype_of(expr), shape_of(expr))
+                (name, network.declared.get(name, dtype_of(expr)), shape_of(expr))
                 for name, expr in zip(network.output_names, outputs, strict=True)
             ),
             nodes=tuple(node.name for node in network.nodes),

@@ -10,6 +10,7 @@ import onnx
 from wasmgraph.errors import InputError, Obstacle, UnsupportedModelError
 from wasmgraph.importer.network import Network, TensorType, tensor_type, value_info
 from wasmgraph.importer.support import unsupported, why_impossible
+from wasmgraph.metadata import DTYPE_NBYTES
 
 
 def fix_shapes(
@@ -60,7 +61,7 @@ def fix_shapes(
         )
         extents = tuple(d for d in shape if isinstance(d, int))
         is_open = is_open or len(extents) < len(shape)
-        reason = why_impossible(TensorType(known.dtype, extents))
+        reason = why_impossible(TensorType(known.dtype, extents), DTYPE_NBYTES)
         if reason is not None:
             raise UnsupportedModelError(
                 f"{network.name} cannot be compiled for this input:",

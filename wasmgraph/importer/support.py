@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 import onnx
 
 from wasmgraph.errors import ModelError, Obstacle, UnsupportedModelError
 from wasmgraph.importer.converters import why_unsupported
 from wasmgraph.importer.network import Network, TensorType, subgraphs
+from wasmgraph.importer.normalise.contrib import is_contrib
 from wasmgraph.importer.normalise.expand_quantised import is_expanded
 from wasmgraph.importer.normalise.inline import has_function_body
-from wasmgraph.metadata import DTYPE_NBYTES, MAX_TENSOR_NBYTES
+from wasmgraph.importer.normalise.legacy import is_legacy
+from wasmgraph.metadata import DTYPE_NBYTES, MAX_TENSOR_NBYTES, NARROW_DTYPES
 
 # Operators that left ONNX; upgrading the opset replaces them by their successors.
 REPLACED_BY_UPGRADE = frozenset(["Scatter", "Upsample"])
@@ -45,13 +47,18 @@ def reject_unsupported(
         raise unsupported(network, obstacles)
 
 
-DTYPES = frozenset(DTYPE_NBYTES) - {"bfloat16"}
+DTYPES = frozenset(DTYPE_NBYTES) - NARROW_DTYPES
 """What kernels and numpy both have."""
 
 
-def why_impossible(known: TensorType) -> str | None:
-    """The reason why no tensor of this type can be in a graph, or None if one can."""
-    if known.dtype.name not in DTYPES:
+def why_impossible(known: TensorType, dtypes: Container[str] = DTYPES) -> str | None:
+    """The reason why no tensor of this type can be in a graph, or None if one can.
+
+    Args:
+        known: The type.
+        dtypes: Those that can be; before `store_narrow`, all of `DTYPE_NBYTES`.
+    """
+    if known.dtype.name not in dtypes:
         return f"has the dtype {known.dtype.name}, which is not supported"
     nbytes = known.nbytes
     if nbytes is None or nbytes <= MAX_TENSOR_NBYTES:
@@ -112,7 +119,9 @@ def _all_nodes(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
 
 
 def _will_be_replaced(node: onnx.NodeProto, network: Network) -> bool:
-    if is_expanded(node) or has_function_body(node.domain, node.op_type, network):
+    if is_legacy(node, network) or is_contrib(node) or is_expanded(node):
+        return True
+    if has_function_body(node.domain, node.op_type, network):
         return True
     return not node.domain and node.op_type in REPLACED_BY_UPGRADE
 

@@ -82,23 +82,24 @@ def _clip(_: Function, args: Sequence[Expr], numbers: Sequence[float]) -> Expr:
     return vector_math.clamp(args[0], numbers[0], numbers[1])
 
 
-def clamped(value: Expr, numbers: Sequence[float]) -> Expr:
-    """What a "quantise" step rounds: value / scale, from `low` to `high` (NaN is `low`).
+def clamped(args: Sequence[Expr]) -> Expr:
+    """What is rounded when quantising: value / scale, from `low` to `high` (NaN is `low`).
 
     Args:
-        numbers: Scale, zero point, and the bounds, which the zero point is added to last.
+        args: The value, something, `low` and `high`, and the scale unless it is 1.
     """
-    scale, _, low, high = numbers
-    if scale != 1.0:
-        value = binary("f32x4.div", value, f32x4(scale))
+    value, _, low, high, *scale = args
+    if scale:
+        value = binary("f32x4.div", value, scale[0])
     # pmax and pmin return the first operand where the second is NaN.
-    value = binary("f32x4.pmax", f32x4(low), value)
-    return binary("f32x4.pmin", f32x4(high), value)
+    return binary("f32x4.pmin", high, binary("f32x4.pmax", low, value))
 
 
 def _quantise(_: Function, args: Sequence[Expr], numbers: Sequence[float]) -> Expr:
-    rounded = unary("f32x4.nearest", clamped(args[0], numbers))
-    return binary("f32x4.add", rounded, f32x4(numbers[1])) if numbers[1] else rounded
+    """By numbers, or by operands: zero point, bounds without it, scale."""
+    scale, *others = numbers or (1.0,)
+    args = [*args, *map(f32x4, others), *([f32x4(scale)] if scale != 1.0 else [])]
+    return binary("f32x4.add", unary("f32x4.nearest", clamped(args)), args[1])
 
 
 def _number(name: str) -> Emit:

@@ -10,6 +10,7 @@ A tile keeps its accumulators in registers; `tiles` says of which shape.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from math import gcd, lcm
@@ -27,12 +28,13 @@ from wasmgraph.assembler.function import (
     load_lanes,
     shuffle,
     splat,
+    unfused,
 )
 from wasmgraph.kernels.chain import IDENTITY, Chain, emit_chain
 from wasmgraph.kernels.operands import RowOperand, load_operand
 from wasmgraph.kernels.rows import Axes, RowWalk, TileRows, advance, count
 from wasmgraph.kernels.sharing import LINE_FLOATS, Piece, Share, choose, pieces, whole
-from wasmgraph.kernels.tiles import LANES, ROWS_OF_TILE, column_blocks
+from wasmgraph.kernels.tiles import LANES, SEPARATE, Tiles, column_blocks
 
 __all__ = ["LANES", "BatchAxis", "Contraction", "column_blocks", "emit_product"]
 
@@ -75,6 +77,7 @@ class Contraction:
         has_bias: Whether a vector of `columns` is added first.
         chain: The epilogue; operand 0 is the sum.
         operands: The chain's other operands.
+        tiles: As in `pack_columns` where b is packed.
     """
 
     batch: tuple[BatchAxis, ...]
@@ -86,6 +89,7 @@ class Contraction:
     has_bias: bool = False
     chain: Chain = IDENTITY
     operands: tuple[RowOperand, ...] = ()
+    tiles: Tiles = SEPARATE
 
     @property
     def depth(self) -> int:
@@ -137,7 +141,7 @@ class Contraction:
 
     def _row_pieces(self, most: int) -> tuple[Piece, ...]:
         """Pieces of the outermost axis of rows, of whole tiles."""
-        tile = lcm(*(ROWS_OF_TILE[size] for size in column_blocks(self.columns)))
+        tile = lcm(*map(self.tiles.rows, column_blocks(self.columns, self.tiles)))
         inner = count(self.rows[1:])
         return pieces(self.rows[0][0], most, tile // gcd(tile, inner))
 
@@ -145,12 +149,12 @@ class Contraction:
         """Pieces of columns; of packed ones, those whose blocks are blocks of the whole, too."""
         if self.b_row:
             return pieces(self.columns, most, LINE_FLOATS)
-        blocks = column_blocks(self.columns)
+        blocks = column_blocks(self.columns, self.tiles)
         cut, first = [], 0
         for start, length in pieces(len(blocks), most):
             part = blocks[start : start + length]
             columns = min(sum(part) * LANES, self.columns - first)
-            if column_blocks(columns) != part:
+            if column_blocks(columns, self.tiles) != part:
                 return ((0, self.columns),)
             cut.append((first, columns))
             first += columns
@@ -244,7 +248,7 @@ class _Assembly:
     def _product(self) -> None:
         """Blocks of rows that fit the cache; within one, all columns."""
         spec, f = self.spec, self.f
-        blocks = column_blocks(spec.columns)
+        blocks = column_blocks(spec.columns, spec.tiles)
         per_block = self._rows_per_block()
         whole, rest = divmod(spec.row_count, per_block)
         walk = RowWalk(f, spec.rows, self.a)
@@ -322,7 +326,7 @@ class _Assembly:
         operands: list[Local],
     ) -> None:
         spec, f = self.spec, self.f
-        tile = ROWS_OF_TILE[vectors]
+        tile = spec.tiles.rows(vectors)
         whole, rest = divmod(rows, tile)
         cursor = walk.fork()
         row_out = f.new(out)
@@ -421,7 +425,7 @@ class _Assembly:
                     f.set(spread, shuffle(lanes[i], lanes[i], (k, k, k, k)))
                     for j in range(vectors):
                         total = sums[i * vectors + j]
-                        f.set(total, total + spread * loaded[j])
+                        f.set(total, self._plus_product(total, spread, loaded[j]))
                 if k + 1 < LANES:
                     # Never taken. Cranelift moves arithmetic down to where a branch needs it, and
                     # so would load all of b first and spill: 28 instead of 42 GFLOP/s.
@@ -447,7 +451,11 @@ class _Assembly:
                 f.set(spread, splat(load_f32(*rows.at(i, a_offset))))
                 for j in range(vectors):
                     total = sums[i * vectors + j]
-                    f.set(total, total + spread * loaded[j])
+                    f.set(total, self._plus_product(total, spread, loaded[j]))
+
+    def _plus_product(self, total: Expr, a: Expr, b: Expr) -> Expr:
+        with nullcontext() if self.spec.tiles.fused else unfused():
+            return total + a * b
 
     def _load_b(self, b: Local, k: int, j: int, vectors: int, columns: int) -> Expr:
         if not self.spec.b_row:

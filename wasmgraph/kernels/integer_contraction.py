@@ -38,6 +38,7 @@ from wasmgraph.kernels.typed import (
     emit_typed_chain,
     load_floats,
     load_floats_splat,
+    load_numbers,
     narrowed,
 )
 
@@ -68,7 +69,7 @@ class IntegerContraction:
     are adjacent in the output, and neighbours along the innermost axis of the reduction in a.
 
     Attributes:
-        batch: Outermost first; `bias` is the stride of the multipliers, too.
+        batch: Outermost first.
         rows: (extent, stride in a) per axis of rows, outermost first.
         out_row: Elements between rows of the output.
         reduce: (extent, stride in a) per axis of the reduction, outermost first.
@@ -78,8 +79,10 @@ class IntegerContraction:
         out: int32 (the sum, nothing follows), float32, or int8 and uint8, for which the chain ends
             in a "quantise" step.
         has_bias: Whether a vector of int32 is added first, as long as `per_column` makes it.
-        chain: What follows; operand 0 is the scaled sum.
-        operands: The chain's other operands.
+        one_scale: Whether all batches share the multipliers; else they lie like the bias.
+        chain: What follows, from `typed.numbers_apart`: operand 0 is the scaled sum, the last ones
+            are numbers.
+        operands: The chain's operands between them.
     """
 
     batch: tuple[BatchAxis, ...]
@@ -91,6 +94,7 @@ class IntegerContraction:
     b: str
     out: str
     has_bias: bool = False
+    one_scale: bool = False
     chain: Chain = IDENTITY
     operands: tuple[TypedOperand, ...] = ()
 
@@ -105,6 +109,16 @@ class IntegerContraction:
         return count(self.rows)
 
     @property
+    def numbers(self) -> int:
+        """How many numbers the chain reads."""
+        return self.chain.operands - 1 - len(self.operands)
+
+    def vector_steps(self, bias: int, multiplier: int) -> list[int]:
+        """Those of the two that there are, and none for the numbers."""
+        numbers = [0] * (self.numbers > 0)
+        return [bias] * self.has_bias + [multiplier] * self.is_scaled + numbers
+
+    @property
     def flops(self) -> int:
         """Multiplications and additions."""
         total = 2 * self.row_count * self.columns * count(self.reduce)
@@ -113,7 +127,7 @@ class IntegerContraction:
         return total
 
     def assemble(self, name: str) -> Function:
-        """Parameters: a, b, bias (if any), multipliers (if any), the other operands, out."""
+        """Parameters: a, b, bias, multipliers, numbers (as far as there are any), operands, out."""
         return _Assembly(self, name).run()
 
     def shares(self, count: int) -> tuple[Share, ...]:
@@ -128,7 +142,7 @@ class IntegerContraction:
         cuts += [by_columns, by_rows] if is_wide else [by_rows, by_columns]
         parts, share = cuts[choose([parts for parts, _ in cuts], count)]
         if len(parts) == 1:
-            return whole(self, 3 + self.has_bias + self.is_scaled + len(self.operands))
+            return whole(self, 3 + len(self.vector_steps(0, 0)) + len(self.operands))
         return tuple(share(first, length) for first, length in parts)
 
     def _row_pieces(self, most: int) -> tuple[Piece, ...]:
@@ -153,18 +167,22 @@ class IntegerContraction:
         batch = (*self.batch[:axis], replace(step, extent=length), *self.batch[axis + 1 :])
         operands = [operand.place.batch[axis] for operand in self.operands]
         kernel = replace(self, batch=batch)
-        return self._share(kernel, first, step.a, step.b, step.bias, operands, step.out)
+        scale = 0 if self.one_scale else step.bias
+        vectors = self.vector_steps(step.bias, scale)
+        return self._share(kernel, first, step.a, step.b, vectors, operands, step.out)
 
     def _rows_share(self, first: int, length: int) -> Share:
         inner, stride = count(self.rows[1:]), self.rows[0][1]
         operands = [inner * operand.place.row for operand in self.operands]
         kernel = replace(self, rows=((length, stride), *self.rows[1:]))
-        return self._share(kernel, first, stride, 0, 0, operands, inner * self.out_row)
+        vectors = self.vector_steps(0, 0)
+        return self._share(kernel, first, stride, 0, vectors, operands, inner * self.out_row)
 
     def _columns_share(self, first: int, length: int) -> Share:
         operands = [operand.place.column for operand in self.operands]
         kernel = replace(self, columns=length)
-        return self._share(kernel, first, 0, packed_depth(self.reduce), 1, operands, 1)
+        vectors = self.vector_steps(1, 1)
+        return self._share(kernel, first, 0, packed_depth(self.reduce), vectors, operands, 1)
 
     def _share(
         self,
@@ -172,13 +190,13 @@ class IntegerContraction:
         first: int,
         a: int,
         b: int,
-        bias: int,
+        vectors: Sequence[int],
         operands: Sequence[int],
         out: int,
     ) -> Share:
         """A share from the elements between neighbours along the cut axis, per parameter."""
         steps = [a * _NBYTES[self.a], b * _NBYTES[self.b]]
-        steps += [4 * bias] * (self.has_bias + self.is_scaled)
+        steps += [4 * step for step in vectors]
         for step, operand in zip(operands, self.operands, strict=True):
             steps.append(step * NBYTES[operand.dtype])
         steps.append(out * NBYTES[self.out])
@@ -212,10 +230,12 @@ def move(f: Function, pointers: Sequence[Local], nbytes: Sequence[int]) -> None:
 class _Assembly:
     def __init__(self, spec: IntegerContraction, name: str) -> None:
         self.spec = spec
-        vectors = 1 + spec.has_bias + spec.is_scaled
-        self.f = Function(name, 2 + vectors + len(spec.operands))
+        fixed = 2 + len(spec.vector_steps(0, 0))
+        self.f = Function(name, fixed + len(spec.operands) + 1)
         self.a, *rest = self.f.params
-        self.pointers = _Pointers(tuple(rest[:vectors]), tuple(rest[vectors:]))
+        vectors = rest[: fixed - 1 - (spec.numbers > 0)]
+        self.pointers = _Pointers(tuple(vectors), tuple(rest[fixed - 1 :]))
+        self.numbers = load_numbers(rest[fixed - 2], spec.numbers)
         self.a_nbytes, self.b_nbytes = _NBYTES[spec.a], _NBYTES[spec.b]
         self.row_types = [*(o.dtype for o in spec.operands), spec.out]
         self.row_nbytes = [NBYTES[dtype] for dtype in self.row_types]
@@ -239,7 +259,9 @@ class _Assembly:
             return
         axis = spec.batch[level]
         pointers = [self.a, *self.pointers.columns, *self.pointers.rows]
-        vectors = [4 * axis.bias] * (len(self.pointers.columns) - 1)
+        scale = 0 if spec.one_scale else axis.bias
+        vectors = [4 * step for step in spec.vector_steps(axis.bias, scale)]
+        vectors = vectors[: len(self.pointers.columns) - 1]
         operands = self._bytes([*(o.place.batch[level] for o in spec.operands), axis.out])
         steps = [axis.a * self.a_nbytes, axis.b * self.b_nbytes, *vectors, *operands]
         with f.repeat(axis.extent):
@@ -439,7 +461,7 @@ class _Assembly:
         """The scaled sum with what follows."""
         spec, lanes = self.spec, min(LANES, columns - j * LANES)
         scaled = unary("f32x4.convert_i32x4_s", total) * load(pointers.columns[-1], 16 * j)
-        inputs = [scaled]
+        inputs: list[Expr] = [scaled]
         for index, operand in enumerate(spec.operands):
             pointer, dtype = pointers.rows[index], operand.dtype
             offset = i * self.row_steps[index] + j * LANES * self.column_steps[index]
@@ -447,4 +469,4 @@ class _Assembly:
                 inputs.append(load_floats(pointer, offset, dtype, lanes))
             else:
                 inputs.append(load_floats_splat(pointer, offset, dtype))
-        return emit_typed_chain(self.f, spec.chain, inputs, spec.out)
+        return emit_typed_chain(self.f, spec.chain, inputs + self.numbers, spec.out)

@@ -28,7 +28,7 @@ from wasmgraph.assembler.function import (
 )
 from wasmgraph.kernels.chain import IDENTITY, Chain
 from wasmgraph.kernels.sharing import Share, pieces, whole
-from wasmgraph.kernels.typed import NBYTES, emit_typed_chain, narrowed
+from wasmgraph.kernels.typed import NBYTES, emit_typed_chain, load_numbers, narrowed
 
 CHANNELS = 8
 """Channels of a tile; there must be at least so many."""
@@ -53,7 +53,8 @@ class IntegerDepthwise:
         stride, dilation: Per axis.
         is_signed: Whether the input is int8, not uint8.
         out: int8, uint8, float32, or int32 (the sum, nothing follows).
-        chain: What follows, without other operands.
+        chain: What follows, from `typed.numbers_apart`: its operands are the scaled sum, then the
+            numbers.
     """
 
     batch: int
@@ -80,7 +81,7 @@ class IntegerDepthwise:
         return 2 * self.batch * self.out_h * self.out_w * self.channels * taps
 
     def assemble(self, name: str) -> Function:
-        """Parameters: x, weights, bias, multipliers (unless the output is int32), out.
+        """Parameters: x, weights, bias, multipliers (if the output is no int32), numbers, out.
 
         The vectors are packed by `pack_integer_depthwise` and `blocks_of_channels`.
         """
@@ -89,7 +90,7 @@ class IntegerDepthwise:
     def shares(self, count: int) -> tuple[Share, ...]:
         """At most `count` kernels, for parts of the images or of their rows."""
         nbytes = NBYTES[self.out]
-        others = (0,) * (2 + (self.out != "int32"))
+        others = (0,) * (2 + (self.out != "int32") + (self.chain.operands > 1))
         if self.batch >= count:
             parts = pieces(self.batch, count)
             kernels = [replace(self, batch=length) for _, length in parts]
@@ -133,9 +134,11 @@ class _Assembly:
     def __init__(self, spec: IntegerDepthwise, name: str) -> None:
         self.spec = spec
         self.is_scaled = spec.out != "int32"
-        self.f = Function(name, 4 + self.is_scaled)
-        self.x, self.weights, self.bias, *multipliers, self.out = self.f.params
-        self.multipliers = multipliers
+        numbers = spec.chain.operands - 1
+        self.f = Function(name, 4 + self.is_scaled + (numbers > 0))
+        self.x, self.weights, self.bias, *others, self.out = self.f.params
+        self.multipliers = others[: self.is_scaled]
+        self.numbers = load_numbers(others[-1], numbers) if numbers else []
         self.pairs = -(-spec.kernel[0] // 2)
         self.nbytes = NBYTES[spec.out]
 
@@ -229,7 +232,7 @@ class _Assembly:
         for half, total in enumerate(sums):
             if self.is_scaled:
                 scaled = unary("f32x4.convert_i32x4_s", total) * load(vectors[1], 16 * half)
-                value, taken = emit_typed_chain(f, spec.chain, [scaled], spec.out)
+                value, taken = emit_typed_chain(f, spec.chain, [scaled, *self.numbers], spec.out)
                 f.set(total, value)
                 f.release(*taken)
             if self.nbytes == 4:

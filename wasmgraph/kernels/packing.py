@@ -7,26 +7,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wasmgraph.kernels.tiles import LANES, column_blocks
+from wasmgraph.kernels.tiles import LANES, SEPARATE, Tiles, column_blocks
 
 
-def packed_columns(columns: int) -> int:
+def packed_columns(columns: int, tiles: Tiles = SEPARATE) -> int:
     """Columns rounded up to whole vectors."""
-    return sum(column_blocks(columns)) * LANES
+    return sum(column_blocks(columns, tiles)) * LANES
 
 
-def pack_columns(weights: NDArray[Any]) -> NDArray[Any]:
+def pack_columns(weights: NDArray[Any], tiles: Tiles = SEPARATE) -> NDArray[Any]:
     """Pack b for `Contraction`: block by block of columns, in each all k, in each the columns.
 
     Args:
         weights: float32 [batch..., k, column].
+        tiles: Those of the contraction.
 
     Returns:
         float32 [batch..., k * columns rounded up to whole vectors]; missing columns are zero.
     """
     *batch, depth, columns = weights.shape
-    blocks = column_blocks(columns)
-    padded = packed_columns(columns)
+    blocks = column_blocks(columns, tiles)
+    padded = packed_columns(columns, tiles)
     full = np.zeros((*batch, depth, padded), np.float32)
     full[..., :columns] = weights
     parts, start = [], 0

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from wasmgraph.assembler.function import (
     Expr,
@@ -16,16 +20,27 @@ from wasmgraph.assembler.function import (
     binary,
     f32x4,
     i32,
-    i32x4,
     load_i32,
     load_lanes,
     load_splat,
     unary,
 )
-from wasmgraph.kernels.chain import Chain, clamped, emit_chain
+from wasmgraph.kernels.chain import Chain, Step, clamped, emit_chain
 
 NBYTES = {"int8": 1, "uint8": 1, "int32": 4, "float32": 4}
 """The types that kernels read and write beside float32."""
+
+_BYTES = ("int8", "uint8")
+
+# What the step is with an operand in the place of its number, and whether that comes first.
+_BY_NUMBER = {
+    "add_number": ("add", False),
+    "subtract_number": ("subtract", False),
+    "multiply_number": ("multiply", False),
+    "divide_number": ("divide", False),
+    "number_minus": ("subtract", True),
+    "number_over": ("divide", True),
+}
 
 _ROUNDING = 12582912.0
 _ROUNDING_BITS = 0x4B400000
@@ -63,15 +78,67 @@ def _floats(value: Expr, dtype: str) -> Expr:
     return unary("f32x4.convert_i32x4_s", unary(f"i32x4.extend_low_i16x8_{sign}", value))
 
 
+def numbers_apart(chain: Chain, dtype: str) -> tuple[Chain, NDArray[Any]]:
+    """The chain with its numbers as further operands, so that layers can share a kernel.
+
+    Scales and zero points differ from layer to layer, and little else does.
+
+    Args:
+        dtype: Of the chain's result.
+
+    Returns:
+        The chain, and its last operands: float32, one element each. A "quantise" step reads, behind
+        its value, the zero point, the bounds and the scale if that is not 1. The last step of a
+        chain that gives int8 or uint8 has `_ROUNDING_BITS` less the zero point in the place of it.
+    """
+    numbers: dict[bytes, int] = {}
+    first = chain.operands
+
+    def operand(value: float | np.int32) -> int:
+        bits = (value if isinstance(value, np.int32) else np.float32(value)).tobytes()
+        return first + numbers.setdefault(bits, len(numbers))
+
+    split: list[tuple[str, tuple[int | None, ...], tuple[int, ...], tuple[float, ...]]] = []
+    for index, step in enumerate(chain.steps):
+        if step.op in _BY_NUMBER:
+            op, is_left = _BY_NUMBER[step.op]
+            number = operand(step.numbers[0])
+            split.append((op, (number, None) if is_left else (None, number), step.args, ()))
+        elif step.op == "quantise":
+            scale, zero, low, high = step.numbers
+            is_end = index + 1 == len(chain.steps) and dtype in _BYTES
+            start = np.int32(_ROUNDING_BITS - int(zero)) if is_end else zero
+            others = [operand(start), operand(low), operand(high)]
+            others += [operand(scale)] if scale != 1.0 else []
+            split.append((step.op, (None, *others), step.args, ()))
+        else:
+            split.append((step.op, (None,) * len(step.args), step.args, step.numbers))
+    count = len(numbers)
+    steps = []
+    for op, places, args, kept in split:
+        moved = iter([a if a < first else a + count for a in args])
+        steps.append(Step(op, tuple(next(moved) if p is None else p for p in places), kept))
+    values = np.frombuffer(b"".join(numbers), np.float32)
+    return Chain(first + count, tuple(steps)), values
+
+
+def load_numbers(pointer: Expr, count: int) -> list[Expr]:
+    """The chain's last operands, as `numbers_apart` made them."""
+    return [load_splat(pointer, 4 * index) for index in range(count)]
+
+
 def emit_typed_chain(
     f: Function, chain: Chain, operands: Sequence[Expr], dtype: str
 ) -> tuple[Expr, list[Local]]:
     """The value of a chain as lanes of float32, or of int32 where `dtype` is int8 or uint8.
 
+    Args:
+        chain: From `numbers_apart`.
+
     Returns:
         The result, and the locals to release once it was used.
     """
-    if dtype not in ("int8", "uint8"):
+    if dtype not in _BYTES:
         return emit_chain(f, chain, operands)
     *before, last = chain.steps
     assert last.op == "quantise", last
@@ -79,9 +146,10 @@ def emit_typed_chain(
         value, taken = emit_chain(f, replace(chain, steps=tuple(before)), operands)
     else:
         value, taken = operands[last.args[0]], []
-    zero = int(last.numbers[1])
-    rounded = binary("f32x4.add", clamped(value, last.numbers), f32x4(_ROUNDING))
-    return binary("i32x4.sub", rounded, i32x4(_ROUNDING_BITS - zero)), taken
+    bits, *bounds = (operands[a] for a in last.args[1:])
+    bounded = clamped([value, bits, *bounds])
+    rounded = binary("f32x4.add", bounded, f32x4(_ROUNDING))
+    return binary("i32x4.sub", rounded, bits), taken
 
 
 def narrowed(vectors: Sequence[Expr], dtype: str) -> Expr:

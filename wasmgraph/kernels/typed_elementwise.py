@@ -18,6 +18,7 @@ from wasmgraph.kernels.typed import (
     emit_typed_chain,
     load_floats,
     load_floats_splat,
+    load_numbers,
     narrowed,
 )
 
@@ -38,7 +39,8 @@ class TypedElementwise:
         shape: The output's extents, outermost first.
         out: The output's strides.
         operands: Each operand's strides.
-        chain: What is computed; it has as many operands as there are here.
+        chain: What is computed, from `typed.numbers_apart`: its operands are those here, then the
+            numbers.
         dtypes: Of the operands, then of the output; keys of `typed.NBYTES`, but no int32 output.
     """
 
@@ -48,9 +50,13 @@ class TypedElementwise:
     chain: Chain
     dtypes: tuple[str, ...]
 
+    @property
+    def numbers(self) -> int:
+        """How many numbers the chain reads."""
+        return self.chain.operands - len(self.operands)
+
     def assemble(self, name: str) -> Function:
-        """Parameters: the operands, out."""
-        assert self.chain.operands == len(self.operands) == len(self.dtypes) - 1
+        """Parameters: the numbers, if any, the operands, out."""
         return _Assembly(self, name).run()
 
     def shares(self, count: int) -> tuple[Share, ...]:
@@ -59,7 +65,7 @@ class TypedElementwise:
         last = len(shape) - 1
         cut = cut_axis([(n, _LINE if a == last else 1) for a, n in enumerate(shape)], count)
         if cut is None:
-            return whole(self, len(self.operands) + 1)
+            return whole(self, (self.numbers > 0) + len(self.operands) + 1)
         axis, parts = cut
         steps = [
             NBYTES[dtype] * strides[axis]
@@ -69,7 +75,7 @@ class TypedElementwise:
         return tuple(
             Share(
                 replace(merged, shape=replaced(shape, axis, length)),
-                tuple(first * step for step in steps),
+                (*[0] * (self.numbers > 0), *(first * step for step in steps)),
             )
             for first, length in parts
         )
@@ -79,7 +85,8 @@ class _Assembly:
     def __init__(self, spec: TypedElementwise, name: str) -> None:
         self.chain = spec.chain
         self.dtypes = spec.dtypes
-        self.f = Function(name, len(spec.operands) + 1)
+        has_numbers = spec.numbers > 0
+        self.f = Function(name, has_numbers + len(spec.operands) + 1)
         shape, (out, *operands) = merge(spec.shape, spec.out, *spec.operands)
         if not shape or out[-1] != 1 or any(o[-1] not in (0, 1) for o in operands):
             # Elements that lie apart are rows of one.
@@ -92,7 +99,8 @@ class _Assembly:
         # Bytes per element of what moves along a row.
         moving = zip(spec.dtypes, [*self.steps, 1], strict=True)
         self.sizes = [NBYTES[t] * step for t, step in moving]
-        self.pointers = self.f.params
+        self.pointers = self.f.params[has_numbers:]
+        self.numbers = load_numbers(self.f.params[0], spec.numbers)
 
     def run(self) -> Function:
         moved = [0] * len(self.pointers)
@@ -115,7 +123,6 @@ class _Assembly:
             for pointer, size in zip(self.pointers, self.sizes, strict=True):
                 if size:
                     f.set(pointer, pointer + width * size)
-        # In a chain this long the vectors of a whole block would not stay in registers.
         if rest:
             self._block(spread, 0, rest)
         f.release(*spread.values())
@@ -143,9 +150,10 @@ class _Assembly:
             f.release(*words)
 
     def _inputs(self, spread: dict[int, Local], start: int, lanes: int) -> Sequence[Expr]:
-        return [
+        operands: list[Expr] = [
             spread[i]
             if i in spread
             else load_floats(self.pointers[i], NBYTES[dtype] * start, dtype, lanes)
             for i, dtype in enumerate(self.dtypes[:-1])
         ]
+        return operands + self.numbers

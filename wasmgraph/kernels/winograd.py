@@ -29,6 +29,7 @@ from wasmgraph.assembler.function import (
     i32,
     load,
     select,
+    unfused,
 )
 from wasmgraph.kernels.chain import IDENTITY, Chain, emit_chain
 from wasmgraph.kernels.contraction import BatchAxis, Contraction, emit_product
@@ -198,7 +199,8 @@ class Winograd:
 
     def assemble(self, name: str) -> Function:
         """Parameters: input, packed weights, bias (if any), the chain's operands, out, scratch."""
-        return _Assembly(self, name).run()
+        with unfused():
+            return _Assembly(self, name).run()
 
     def shares(self, count: int) -> tuple[Share, ...]:
         """At most `count` kernels for images, rows of tiles or blocks of columns.

@@ -56,10 +56,8 @@ def _check_tensor(what: str, tensor: Tensor, sizes: dict[Region, int]) -> None:
         return
     nbytes = DTYPE_NBYTES[tensor.dtype]
     for extent in tensor.shape:
-        _require(
-            isinstance(extent, int) and extent >= 0,
-            f"{what} has the extent {extent!r}, which is no count",
-        )
+        if not isinstance(extent, int) or extent < 0:
+            raise _inconsistent(f"{what} has the extent {extent!r}, which is no count")
         nbytes *= extent
     _require(
         nbytes == tensor.buffer.nbytes,
@@ -134,7 +132,10 @@ def _check_text(what: str, text: str) -> None:
 
 def _require(holds: bool, message: str) -> None:
     if not holds:
-        raise ModelError(
-            f"the bundle's graph.json is inconsistent: {message}",
-            hint="compile the model again",
-        )
+        raise _inconsistent(message)
+
+
+def _inconsistent(message: str) -> ModelError:
+    return ModelError(
+        f"the bundle's graph.json is inconsistent: {message}", hint="compile the model again"
+    )

@@ -13,11 +13,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from wasmgraph.cache_folder import cache_folder
 from wasmgraph.errors import ToolchainError
 from wasmgraph.link.cargo import build_archive
 from wasmgraph.link.rust import RustToolchain
 from wasmgraph.progress import Reporter
-from wasmgraph.runtime.cache import default_folder
 
 log = logging.getLogger(__name__)
 
@@ -105,10 +105,10 @@ def _stamp(path: Path) -> int:
 
 
 def _open_cache() -> Path | None:
-    native = default_folder()
-    if native is None:
+    whole = cache_folder()
+    if whole is None:
         return None
-    folder = native.parent / "executor"
+    folder = whole / "executor"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         info = folder.lstat()

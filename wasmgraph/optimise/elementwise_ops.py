@@ -133,9 +133,15 @@ def _power(op: Op, graph: OpGraph) -> ChainPart | None:
     return ChainPart(op.inputs[:1], (Step(step, (0,)),))
 
 
+def _prelu(op: Op, graph: OpGraph) -> ChainPart | None:
+    slope = graph.tensors[op.inputs[1]].constant
+    return None if slope is None else ChainPart(op.inputs, (Step("prelu", (0, 1)),))
+
+
 _SPECIAL: dict[str, Callable[[Op, OpGraph], ChainPart | None]] = {
     "clip": _clip,
     "nn.leakyrelu": _leaky_relu,
+    "nn.prelu": _prelu,
     "nn.silu": _silu,
     "nn.gelu": _gelu,
     "power": _power,

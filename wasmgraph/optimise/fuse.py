@@ -23,14 +23,16 @@ ANCHORS = frozenset(
         "nn.conv1d",
         "nn.conv2d",
         "nn.conv3d",
+        "nn.conv1d_transpose",
         "nn.conv2d_transpose",
+        "nn.conv3d_transpose",
         "matmul",
         "channel_norm",
     ]
 )
 
 # The same of opaque calls, over integers; their chains read and give bytes as well.
-INTEGER_ANCHORS = frozenset(["integer_conv", "integer_matmul"])
+INTEGER_ANCHORS = frozenset(["integer_conv", "integer_matmul", "integer_matmul_of_two"])
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ class _Grouping:
         self, value: int, shape: tuple[int, ...], members: list[int], is_anchor: bool
     ) -> list[int] | None:
         """The fewest ops after `value` whose only value read elsewhere is the last one's."""
-        if value in self.outputs:
+        if value in self.outputs or self._is_integer_sum(members):
             return None
         region: list[int] = []
         inside = {value}
@@ -192,6 +194,11 @@ class _Grouping:
                 return None
             pending = sorted(set(pending) | set(self.readers.get(result, [])))
         return None
+
+    def _is_integer_sum(self, members: list[int]) -> bool:
+        """Whether a group starts with sums that stay integers, after which nothing fits."""
+        first = self.graph.ops[members[0]]
+        return _is_integer(first) and self.graph.tensors[first.outputs[0]].dtype == "int32"
 
     def _is_costly(self, op: Op) -> bool:
         found = steps_of(op, self.graph)
@@ -253,9 +260,5 @@ class _Grouping:
 
 
 def _is_integer(op: Op) -> bool:
-    """Whether an op is a product of integers whose result is scaled to float32."""
-    return (
-        op.kind == "opaque"
-        and op.attrs.name in INTEGER_ANCHORS
-        and not op.attrs.parameters["is_integer"]
-    )
+    """Whether an op is a product of integers."""
+    return op.kind == "opaque" and op.name in INTEGER_ANCHORS

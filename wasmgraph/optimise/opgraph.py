@@ -113,6 +113,18 @@ class _Extraction:
             self.result.tensors.append(TensorInfo(array.shape, array.dtype.name, array, name))
         return self.constants[address]
 
+    def _aligned(self, slope: int, rank: int, attrs: Any) -> int:
+        """A constant slope per element of one axis, shaped so that it broadcasts along the others.
+
+        TVM's own kernel sees the same bytes.
+        """
+        info = self.result.tensors[slope]
+        if info.constant is None:
+            return slope
+        column = info.constant.reshape(-1, *[1] * (rank - 1 - int(attrs.axis) % rank))
+        self.result.tensors.append(TensorInfo(column.shape, info.dtype, column, info.name))
+        return len(self.result.tensors) - 1
+
     def _refer(self, expr: Any) -> tuple[int, ...]:
         if isinstance(expr, GenericConst):
             return (self._constant(expr),)
@@ -134,6 +146,8 @@ class _Extraction:
             if is_tensor_argument(argument)
             for tensor in self._refer(argument)
         )
+        if kind == "nn.prelu":
+            inputs = (inputs[0], self._aligned(inputs[1], len(value.args[0].ty.shape), value.attrs))
         self.where[var] = self._new(value.ty)
         opaque = read_opaque(value)
         if opaque is not None:

@@ -14,10 +14,13 @@ class Options:
             rounds about ten times as coarsely (see `wasmgraph.kernels.winograd`).
         threads: Cut large kernel calls into shares that may run at the same time. Results stay the
             same bit by bit.
+        fused: Prefer shapes of kernels that suit multiplications and additions in one instruction,
+            as relaxed SIMD has them.
     """
 
     winograd: bool = True
     threads: bool = False
+    fused: bool = False
 
 
 DEFAULT = Options()

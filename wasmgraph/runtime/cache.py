@@ -41,6 +41,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from wasmgraph.cache_folder import cache_folder
 from wasmgraph.runtime.limits import format_size
 from wasmgraph.runtime.source import Place, Source
 
@@ -89,23 +90,14 @@ class Seal:
         return self.place == place and self.sealed_ns - place.ctime_ns > settled_ns
 
 
-def default_folder() -> Path | None:
-    """The user's cache folder, or None where there is no home."""
-    configured = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        # The XDG specification: a relative path is to be ignored.
-        base = Path(configured) if os.path.isabs(configured) else Path.home() / ".cache"
-    except RuntimeError:
-        return None
-    return base / "wasmgraph" / "native"
-
-
 def open_cache(folder: Path | None = None) -> NativeCache | None:
     """The cache in `folder` (default: the user's), or None, with a warning, if it is not usable."""
-    folder = folder or default_folder()
     if folder is None:
-        log.warning("no home folder: native code is not cached")
-        return None
+        whole = cache_folder()
+        if whole is None:
+            log.warning("no home folder: native code is not cached")
+            return None
+        folder = whole / "native"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         info = folder.lstat()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from wasmgraph.errors import LoadError
 from wasmgraph.runtime.base import Array, GraphFile, Instance, Limits, Program, TensorSpec
+from wasmgraph.runtime.dtypes import add_to_numpy
 from wasmgraph.runtime.inputs import check_inputs
 from wasmgraph.runtime.limits import parse_duration, parse_size
 from wasmgraph.runtime.source import Source
@@ -237,6 +238,5 @@ def read_graph(source: Source) -> GraphFile:
 
 def _specs(tensors: Sequence[TensorInfo]) -> tuple[TensorSpec, ...]:
     for tensor in tensors:
-        if tensor.dtype == "bfloat16":
-            raise LoadError(f"tensor {tensor.name!r} is bfloat16, which numpy does not have")
+        add_to_numpy(tensor.dtype, tensor.name)
     return tuple(TensorSpec(tensor.name, tensor.dtype, tensor.shape) for tensor in tensors)

@@ -14,6 +14,7 @@ import numpy as np
 
 from wasmgraph.errors import InputError
 from wasmgraph.runtime.base import Array, TensorSpec
+from wasmgraph.runtime.dtypes import kind, limits
 
 
 class _Mismatch(Exception):  # noqa: N818 - never leaves this module
@@ -121,8 +122,8 @@ def _from_python(value: object, expected: np.dtype[np.generic]) -> Array:
         raise _Mismatch(f"expected an array of {expected}: {error}") from error
     if array.size == 0:  # an empty list has no dtype at all
         return array.astype(expected)
-    found = array.dtype.kind
-    allowed = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}.get(expected.kind, expected.kind)
+    found, wanted = array.dtype.kind, kind(expected)
+    allowed = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}.get(wanted, wanted)
     if found not in allowed:
         what = "Python objects" if found == "O" else f"values of kind {array.dtype}"
         raise _Mismatch(
@@ -136,11 +137,11 @@ def _from_python(value: object, expected: np.dtype[np.generic]) -> Array:
         back = converted.astype(array.dtype)
     if found == "f":
         kept = bool(np.all(np.isfinite(converted) | ~np.isfinite(array)))
-    elif expected.kind == "f":
+    elif wanted == "f":
         kept = bool(np.all(np.isfinite(converted))) and bool(np.all(back == array))
     else:
-        limits = np.iinfo(str(expected))
-        kept = bool(np.all((array >= limits.min) & (array <= limits.max)))
+        least, largest = limits(expected)
+        kept = bool(np.all((array >= least) & (array <= largest)))
     if not kept:
         raise _Mismatch(f"a value does not fit into {expected}")
     return converted

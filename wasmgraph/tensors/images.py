@@ -16,6 +16,7 @@ import numpy as np
 
 from wasmgraph.errors import InputError, ToolchainError
 from wasmgraph.runtime.base import Array, TensorSpec
+from wasmgraph.runtime.dtypes import kind, limits
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -149,19 +150,19 @@ def _eight_bits(picture: Image) -> Image:
 
 def _normalise(pixels: Array, spec: TensorSpec, options: ImageOptions) -> Array:
     dtype = np.dtype(spec.dtype)
-    if dtype.kind not in "iuf":
+    if kind(dtype) not in "iuf":
         raise InputError(f"input {spec} cannot take a picture: its dtype is {dtype}")
-    scale, offset = _SCALES[options.range or ("0-1" if dtype.kind == "f" else "0-255")]
+    scale, offset = _SCALES[options.range or ("0-1" if kind(dtype) == "f" else "0-255")]
     channels = pixels.shape[2]
     mean = _per_channel("mean", options.mean, channels)
     std = _per_channel("std", options.std, channels)
     if not np.all(std > 0):
         raise InputError(f"std must be positive, found {list(options.std)}")
     values = (pixels * scale + offset - mean) / std
-    if dtype.kind == "f":
+    if kind(dtype) == "f":
         return np.asarray(values.astype(dtype))
-    limits = np.iinfo(dtype)
-    if values.min(initial=0) < limits.min or values.max(initial=0) > limits.max:
+    least, largest = limits(dtype)
+    if values.min(initial=0) < least or values.max(initial=0) > largest:
         raise InputError(
             f"the picture's values, {values.min():g} to {values.max():g}, "
             f"do not fit into input {spec}"

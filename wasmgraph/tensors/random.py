@@ -12,7 +12,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from wasmgraph.metadata import NARROW_DTYPES
 from wasmgraph.runtime.base import Array, TensorSpec
+from wasmgraph.runtime.dtypes import kind, limits
 
 _FLAGS = re.compile(r"mask|token_type|segment_ids", re.IGNORECASE)
 """Integer inputs that hold 0 or 1 in every framework's export of a language model."""
@@ -26,8 +28,9 @@ def random_input(
 ) -> Array:
     """An array for one input; the same seed, name, dtype and shape always give the same values.
 
-    * floats: uniform in `float_range`, by default [0, 1), as a scaled picture has;
-    * uint8 and int8: the whole range, as pixels, bytes and quantised values have;
+    * floats: uniform in `float_range`, by default [0, 1), as a scaled picture has; those
+      narrower than float16 may be rounded up to its end;
+    * uint8, int8 and narrower: the whole range, as pixels, bytes and quantised values have;
     * other integers: 0 to 9, valid indices into any embedding; 0 or 1 where the input's name says
       mask, token_type or segment_ids;
     * bool: false or true, equally often.
@@ -40,6 +43,8 @@ def random_input(
     low, high = float_range
     rng = np.random.default_rng([seed, zlib.crc32(spec.name.encode())])
     dtype = np.dtype(spec.dtype)
+    if kind(dtype) == "f" and dtype.name in NARROW_DTYPES:
+        return np.asarray(low + rng.random(spec.extents, np.float32) * (high - low)).astype(dtype)
     if dtype.kind == "f":
         # float16 has no generator of its own; rounding must not reach 1.
         values = rng.random(spec.extents, np.float64 if dtype.itemsize == 8 else np.float32)
@@ -50,13 +55,13 @@ def random_input(
         )
     if dtype.kind == "b":
         return np.asarray(rng.integers(0, 2, spec.extents)).astype(dtype)
-    if dtype.kind not in "iu":
+    if kind(dtype) not in "iu":
         raise TypeError(f"there are no random values of dtype {dtype} (input {spec.name!r})")
     if dtype.itemsize == 1:
-        limits = np.iinfo(spec.dtype)
-        return np.asarray(
-            rng.integers(limits.min, limits.max, spec.extents, spec.dtype, endpoint=True)
-        )
+        least, largest = limits(dtype)
+        drawn = dtype if dtype.name not in NARROW_DTYPES else np.dtype(np.int8)
+        values = rng.integers(least, largest, spec.extents, drawn.name, endpoint=True)
+        return np.asarray(values).astype(dtype)
     bound = 2 if _FLAGS.search(spec.name) else 10
     return np.asarray(rng.integers(0, bound, spec.extents)).astype(dtype)
 

@@ -17,6 +17,7 @@ from typing import IO
 import numpy as np
 
 from wasmgraph.errors import InputError
+from wasmgraph.metadata import NARROW_DTYPES
 from wasmgraph.runtime.base import Array, TensorSpec
 from wasmgraph.runtime.inputs import check_inputs
 from wasmgraph.tensors.images import SUFFIXES as IMAGE_SUFFIXES
@@ -94,6 +95,8 @@ def _read_array(file: IO[bytes], spec: TensorSpec) -> Array:
     file.seek(0)
     # Not np.load, which tries to unpickle what has no NPY header.
     array: Array = np.lib.format.read_array(file, allow_pickle=False)
+    if spec.dtype in NARROW_DTYPES and array.dtype == f"V{np.dtype(spec.dtype).itemsize}":
+        return array.view(spec.dtype)  # NPY has no name for them
     return array
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from wasmgraph.errors import InputError
 from wasmgraph.runtime.base import Array
+from wasmgraph.runtime.dtypes import kind, plain
 
 FIRST_VALUES = 6
 
@@ -65,7 +66,7 @@ def json_number(value: float | int | bool | None) -> float | int | bool | str | 
 
 def summarise(name: str, array: Array) -> TensorSummary:
     """Summarise an array of numbers or bools, of any shape."""
-    flat = array.reshape(-1)
+    flat = plain(array).reshape(-1)
     finite = flat[np.isfinite(flat)]
     numbers = finite.astype(np.uint8) if array.dtype.kind == "b" else finite
     return TensorSummary(
@@ -128,7 +129,7 @@ def top_classes(name: str, array: Array, labels: Sequence[str] | None, k: int) -
         InputError: the output is no list of class scores, or has another number of classes than
             there are labels.
     """
-    if array.dtype.kind != "f" or sum(extent > 1 for extent in array.shape) != 1:
+    if kind(array.dtype) != "f" or sum(extent > 1 for extent in array.shape) != 1:
         raise InputError(
             f"output {name!r}, {array.dtype}{list(array.shape)}, is not one score per class",
             hint="leave out --labels and --top",

@@ -14,7 +14,9 @@ import numpy as np
 
 from wasmgraph.atomic import replaced_when_done
 from wasmgraph.errors import InputError
+from wasmgraph.metadata import NARROW_DTYPES
 from wasmgraph.runtime.base import Array
+from wasmgraph.runtime.dtypes import plain
 
 _PLAIN = frozenset(string.ascii_letters + string.digits + "-_.+=@, ()[]#~")
 _MAX_NAME_BYTES = 240
@@ -89,11 +91,15 @@ def _atomically(path: Path, write: Callable[[IO[bytes]], None]) -> None:
 
 
 def _write_npy(array: Array, file: IO[bytes]) -> None:
-    np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
+    array = np.asanyarray(array)
+    if array.dtype.name in NARROW_DTYPES:
+        # numpy writes most of ml_dtypes' so, and has no name of its own that it could read back.
+        array = array.view(f"V{array.dtype.itemsize}")
+    np.lib.format.write_array(file, array, allow_pickle=False)
 
 
 def _write_json(array: Array, file: IO[bytes]) -> None:
-    file.write(json.dumps(array.tolist()).encode() + b"\n")
+    file.write(json.dumps(plain(array).tolist()).encode() + b"\n")
 
 
 def _write_npz(outputs: Mapping[str, Array], file: IO[bytes]) -> None:

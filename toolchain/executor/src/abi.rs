@@ -30,10 +30,7 @@ pub fn declare(i: usize, shape: Vec<i64>) -> Result<*mut u8, String> {
     let fits = |(&known, &given): (&i64, &i64)| given == known || known < 0 && given >= 0;
     if shape.len() != known.len() || !known.iter().zip(&shape).all(fits) {
         let expected = describe("shape", known);
-        let found = match shape.len() == known.len() {
-            true => describe("shape", &shape),
-            false => ["rank ", &shape.len().to_string()].concat(),
-        };
+        let found = describe("shape", &shape);
         return Err(misfit(input, &expected, &found));
     }
     let address = (engine().declare)(i, &shape)

@@ -8,8 +8,8 @@ use std::slice::from_raw_parts;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct DType {
     pub name: &'static str,
-    /// NPY's type code without the byte order, e.g. "f4". numpy knows no bfloat16; ml_dtypes, which
-    /// adds it, writes it as two bytes of "void".
+    /// NPY's type code without the byte order, e.g. "f4". numpy knows neither bfloat16 nor what is
+    /// narrower than float16 and int8; ml_dtypes, which adds them, writes them as bytes of "void".
     pub code: &'static str,
     pub nbytes: usize,
 }
@@ -19,7 +19,7 @@ pub const fn dtype(name: &'static str, code: &'static str, nbytes: usize) -> DTy
 }
 
 /// By the number that a `Tensor` has; the order is that of wasmgraph.metadata.DTYPE_NBYTES.
-static DTYPES: [DType; 13] = [
+static DTYPES: [DType; 23] = [
     dtype("bool", "b1", 1),
     dtype("int8", "i1", 1),
     dtype("int16", "i2", 2),
@@ -33,6 +33,16 @@ static DTYPES: [DType; 13] = [
     dtype("bfloat16", "V2", 2),
     dtype("float32", "f4", 4),
     dtype("float64", "f8", 8),
+    dtype("float8_e4m3fn", "V1", 1),
+    dtype("float8_e4m3fnuz", "V1", 1),
+    dtype("float8_e5m2", "V1", 1),
+    dtype("float8_e5m2fnuz", "V1", 1),
+    dtype("float8_e8m0fnu", "V1", 1),
+    dtype("float4_e2m1fn", "V1", 1),
+    dtype("int4", "V1", 1),
+    dtype("uint4", "V1", 1),
+    dtype("int2", "V1", 1),
+    dtype("uint2", "V1", 1),
 ];
 
 /// UTF-8 in the module's data.

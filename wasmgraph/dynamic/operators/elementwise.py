@@ -167,7 +167,7 @@ def _entries(
     table: Mapping[str, str], make: Callable[..., list[Value]], *rest: Any, **options: Any
 ) -> dict[tuple[str, str], Converter]:
     return {
-        ("", op): partial(make, symbol, *rest, **options)  # type: ignore[misc]
+        ("", op): partial(make, symbol, *rest, **options)
         for op, symbol in table.items()
     }
 

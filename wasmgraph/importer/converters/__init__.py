@@ -10,6 +10,7 @@ from collections.abc import Container
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from wasmgraph.importer.converters.foreign import why_foreign
 from wasmgraph.importer.converters.table import CONVERTERS, FOR_MORE_OUTPUTS, Converter
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def why_unsupported(node: onnx.NodeProto) -> str | None:
     if find_converter(node) is not None:
         return None
     if node.domain:
-        return f"operators of the domain {node.domain!r} are not supported"
+        return why_foreign(node)
     if node.op_type in REJECTED:
         return REJECTED[node.op_type]
     if node.op_type not in _tvm_operators():

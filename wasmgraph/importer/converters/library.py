@@ -1,4 +1,4 @@
-"""Calls of the operator library: operators written in Rust, in toolchain/executor/src."""
+"""Calls of the operator library: operators written in Rust, in toolchain/executor/src/operators."""
 
 from __future__ import annotations
 

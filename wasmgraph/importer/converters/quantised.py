@@ -22,8 +22,8 @@ from wasmgraph.importer.converters.static import (
     required_constant,
     shape_of,
 )
-from wasmgraph.importer.normalise.quantisation import DOMAIN
 from wasmgraph.importer.opaque import opaque_call
+from wasmgraph.importer.quantisation import DOMAIN, same_pads
 from wasmgraph.kernels.integer_packing import per_column
 
 _BYTES = ("int8", "uint8")
@@ -145,30 +145,59 @@ def dynamic_quantize_linear(bb: Any, inputs: Sequence[Any], _: Mapping[str, Any]
 
 
 def conv_integer(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
-    """ConvInteger, of weights that are known."""
+    """ConvInteger."""
     x, w = inputs[:2]
-    weights = _centred(required_constant(w, "the weights of ConvInteger"), operand(inputs, 3), 0)
-    rank = weights.ndim - 2
-    zero = _known_scalar(operand(inputs, 2))
-    if zero is None:
-        x = _less_zero(bb, x, operand(inputs, 2), ())
-        zero = 0.0
-    sums = weights.sum(axis=tuple(range(1, weights.ndim)), dtype=np.int64)
-    mode = attrs.get("auto_pad", b"NOTSET").decode()
-    if mode not in ("NOTSET", "VALID"):
-        raise NotImplementedError(f"auto_pad {mode!r} is not supported")
+    x_zero, w_zero = operand(inputs, 2), operand(inputs, 3)
+    rank = len(shape_of(w)) - 2
     parameters = {
         "strides": list(attrs.get("strides", [1] * rank)),
         "dilations": list(attrs.get("dilations", [1] * rank)),
-        "pads": list(attrs.get("pads", [0] * 2 * rank)),
+        "pads": _pads(shape_of(x), shape_of(w), attrs),
         "group": int(attrs.get("group", 1)),
-        "zero": int(zero),
-        "is_integer": True,
     }
+    weights = constant_value(w)
+    if weights is None or (w_zero is not None and not _is_constant(w_zero)):
+        return _conv_of_two(bb, inputs, parameters)
+    weights = _centred(weights, w_zero, 0)
+    zero = _known_scalar(x_zero)
+    if zero is None:
+        x, zero = _less_zero(bb, x, x_zero, ()), 0.0
+    sums = weights.sum(axis=tuple(range(1, weights.ndim)), dtype=np.int64)
     bias = constant((-int(zero) * sums).astype(np.int32))
     shape = _conv_shape(shape_of(x), weights.shape, parameters)
     operands = [x, constant(weights), bias]
+    parameters["zero"] = int(zero)
     return opaque_call("integer_conv", parameters, operands, [("int32", shape)])
+
+
+def _pads(x: Sequence[int], w: Sequence[int], attrs: Mapping[str, Any]) -> list[int]:
+    mode = attrs.get("auto_pad", b"NOTSET").decode()
+    rank = len(w) - 2
+    if mode in ("NOTSET", "VALID"):
+        return list(attrs.get("pads", [0] * 2 * rank))
+    strides = attrs.get("strides", [1] * rank)
+    dilations = attrs.get("dilations", [1] * rank)
+    return same_pads(mode, x[2:], w[2:], strides, dilations)
+
+
+def _conv_of_two(bb: Any, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> Any:
+    """Weights that are computed: nobody has them in a hurry, so this is TVM's plain convolution."""
+    x, w = inputs[:2]
+    w_zero = operand(inputs, 3)
+    rank = len(shape_of(w)) - 2
+    wide = [1] * (rank + 1)
+    zero_shape = (*shape_of(w_zero), *wide) if w_zero is not None and shape_of(w_zero) else ()
+    x = _less_zero(bb, x, operand(inputs, 2), ())
+    w = _less_zero(bb, w, w_zero, zero_shape)
+    operands = [as_dtype(bb, each, "int32") for each in (x, w)]
+    convolve = (relax.op.nn.conv1d, relax.op.nn.conv2d, relax.op.nn.conv3d)[rank - 1]
+    return convolve(
+        *operands,
+        parameters["strides"],
+        parameters["pads"],
+        parameters["dilations"],
+        parameters["group"],
+    )
 
 
 def _conv_shape(
@@ -223,7 +252,7 @@ def matmul_integer(bb: Any, inputs: Sequence[Any], _: Mapping[str, Any]) -> Any:
         bias = bb.normalize(relax.op.multiply(constant(padded), point))
     shape = (*shape_of(a)[:-1], weights.shape[1])
     operands = [a, constant(weights), bias]
-    return opaque_call("integer_matmul", {"is_integer": True}, operands, [("int32", shape)])
+    return opaque_call("integer_matmul", {}, operands, [("int32", shape)])
 
 
 def _is_constant(expr: Any) -> bool:
@@ -231,15 +260,36 @@ def _is_constant(expr: Any) -> bool:
 
 
 def _matmul_of_two(bb: Any, a: Any, b: Any, a_zero: Any, b_zero: Any) -> Any:
-    """Both operands are computed."""
-    raise NotImplementedError("products of two computed integer tensors are not supported")
+    """Both operands are computed. Zero points that are not known are taken off first."""
+    zeros = {}
+    for name, zero in (("zero_a", a_zero), ("zero_b", b_zero)):
+        value = _known_scalar(zero)
+        zeros[name] = 0 if value is None else int(value)
+    if _known_scalar(a_zero) is None:
+        # One per row, if there are several.
+        a = _less_zero(bb, a, a_zero, (*shape_of(a_zero), 1) if shape_of(a_zero) else ())
+    if _known_scalar(b_zero) is None:
+        b = _less_zero(bb, b, b_zero, shape_of(b_zero))
+    return _of_two([a, b], zeros, "int32")
+
+
+def _of_two(operands: Sequence[Any], zeros: Mapping[str, int], dtype: str) -> Any:
+    a, b = (shape_of(x) for x in operands[:2])
+    shape = (*np.broadcast_shapes(a[:-2], b[:-2]), a[-2], b[-1])
+    return opaque_call("integer_matmul_of_two", zeros, operands, [(dtype, shape)])
+
+
+def integer_matmul_of_two(_: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    """The pass's IntegerMatMulOfTwo: rows times columns, scaled."""
+    zeros = {name: int(attrs[name]) for name in ("zero_a", "zero_b")}
+    return _of_two(inputs, zeros, "float32")
 
 
 def integer_conv(_: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     """The pass's IntegerConv: a scaled convolution of integers."""
     x, weights, multiplier, bias = inputs
     names = ("strides", "dilations", "pads", "group", "zero")
-    parameters = {name: _plain(attrs[name]) for name in names} | {"is_integer": False}
+    parameters = {name: _plain(attrs[name]) for name in names}
     shape = _conv_shape(shape_of(x), shape_of(weights), parameters)
     operands = [x, weights, multiplier, bias]
     return opaque_call("integer_conv", parameters, operands, [("float32", shape)])
@@ -252,7 +302,7 @@ def _plain(value: Any) -> Any:
 def integer_matmul(_: Any, inputs: Sequence[Any], __: Mapping[str, Any]) -> Any:
     """The pass's IntegerMatMul: rows times weights, scaled."""
     shape = (*shape_of(inputs[0])[:-1], shape_of(inputs[1])[1])
-    return opaque_call("integer_matmul", {"is_integer": False}, inputs, [("float32", shape)])
+    return opaque_call("integer_matmul", {}, inputs, [("float32", shape)])
 
 
 CONVERTERS = {
@@ -263,4 +313,5 @@ CONVERTERS = {
     ("", "MatMulInteger"): matmul_integer,
     (DOMAIN, "IntegerConv"): integer_conv,
     (DOMAIN, "IntegerMatMul"): integer_matmul,
+    (DOMAIN, "IntegerMatMulOfTwo"): integer_matmul_of_two,
 }

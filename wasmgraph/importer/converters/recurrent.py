@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from tvm import relax
 
 from wasmgraph.importer.converters.static import (
@@ -158,13 +159,17 @@ class _Layer:
     def _projected(self, bias: Any) -> Any:
         """x * W^T + bias: [sequence, batch, D * N]."""
         rows = len(self.reverse) * self.width
+        if bias is not None:
+            bias = self.bb.normalize(relax.op.reshape(bias, (rows,)))
+        if not self.input_size:
+            # Relax would read the 0 in the shapes below as an extent that stays.
+            alone = constant(np.zeros(rows, np.float32)) if bias is None else bias
+            shape = (self.steps, self.batch, rows)
+            return self.bb.normalize(relax.op.broadcast_to(alone, shape))
         flat = self.bb.normalize(relax.op.reshape(self.w, (rows, self.input_size)))
         transposed = self.bb.normalize(relax.op.permute_dims(flat, (1, 0)))
         product = self.bb.normalize(relax.op.matmul(self.x, transposed))
-        if bias is None:
-            return product
-        flat_bias = self.bb.normalize(relax.op.reshape(bias, (rows,)))
-        return self.bb.normalize(relax.op.add(product, flat_bias))
+        return product if bias is None else self._added(product, bias)
 
     def _biases(self) -> tuple[Any, Any]:
         """What is added to x * W^T, [D, N], and a GRU's that is reset, [D, hidden], or None.

@@ -17,7 +17,7 @@ from wasmgraph.importer.converters.static import (
 )
 
 _REDUCTIONS = ("none", "add", "mul", "max", "min")
-"""In the order of their numbers in operators_scatter.rs."""
+"""In the order of their numbers in operators/scatter.rs."""
 
 
 def scatter_nd(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:

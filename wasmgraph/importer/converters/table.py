@@ -17,6 +17,7 @@ from wasmgraph.importer.converters import (
     generators,
     indexing,
     linear,
+    narrow,
     normalisation,
     padding,
     quantised,
@@ -27,6 +28,7 @@ from wasmgraph.importer.converters import (
     spectra,
     windows,
 )
+from wasmgraph.importer.quantisation import DOMAIN
 
 Converter = Callable[[Any, Sequence[Any], Mapping[str, Any]], Any]
 
@@ -73,6 +75,9 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "Sum"): elementwise.total,
     ("", "TensorScatter"): scatter.tensor_scatter,
     ("", "TopK"): axes.top_k,
+    (DOMAIN, "Encode"): narrow.encode,
+    (DOMAIN, "FromBfloat16"): narrow.from_bfloat16,
+    (DOMAIN, "Lookup"): narrow.lookup,
 }
 
 CONVERTERS |= quantised.CONVERTERS

@@ -12,11 +12,14 @@ import onnx
 
 from wasmgraph.errors import ModelError
 from wasmgraph.importer.network import Network, subgraphs
+from wasmgraph.importer.normalise.contrib import expand_contrib
 from wasmgraph.importer.normalise.expand_quantised import expand_quantised
 from wasmgraph.importer.normalise.fold import fold_constants
 from wasmgraph.importer.normalise.inline import inline_schema_functions
 from wasmgraph.importer.normalise.integer_products import multiply_integers
+from wasmgraph.importer.normalise.legacy import replace_legacy
 from wasmgraph.importer.normalise.move_quantised import move_quantised
+from wasmgraph.importer.normalise.narrow import store_narrow
 from wasmgraph.importer.normalise.simplify import (
     drop_empty_operands,
     remove_dead_nodes,
@@ -24,17 +27,20 @@ from wasmgraph.importer.normalise.simplify import (
 )
 from wasmgraph.importer.normalise.transposed import pad_transposed_convolutions
 from wasmgraph.importer.normalise.upgrade import upgrade_opset
-from wasmgraph.importer.normalise.widen import widen_float16
+from wasmgraph.importer.normalise.widen import widen_halves
 
 PASSES = (
+    replace_legacy,
     upgrade_opset,
     expand_quantised,
+    expand_contrib,
     inline_schema_functions,
     remove_no_ops,
     fold_constants,
     pad_transposed_convolutions,
-    widen_float16,
+    widen_halves,
     remove_no_ops,
+    store_narrow,
     drop_empty_operands,
     move_quantised,
     multiply_integers,
@@ -55,11 +61,13 @@ def normalise_dynamic(network: Network, has_converter: Callable[[onnx.NodeProto]
     Raises:
         ModelError: shapes contradict each other.
     """
+    replace_legacy(network)
     if not any(any(subgraphs(node)) for node in network.nodes):
         with suppress(ModelError):
             upgrade_opset(network)
+    expand_contrib(network)
     inline_schema_functions(network, has_converter)
-    for step in (remove_no_ops, fold_constants, widen_float16, remove_no_ops, drop_empty_operands):
+    for step in (remove_no_ops, fold_constants, widen_halves, remove_no_ops, drop_empty_operands):
         step(network)
     remove_dead_nodes(network)
 

@@ -25,6 +25,7 @@ from wasmgraph.importer.network import (
     subgraphs,
     tensor_type,
 )
+from wasmgraph.importer.normalise.quantised_values import quantised_value
 
 # Their results differ from call to call, so they are not constants.
 RANDOM_OPS = frozenset(
@@ -97,17 +98,15 @@ def inferred_proto(network: Network) -> onnx.ModelProto:
         ) from error
 
 
-def fold_once(network: Network, dequantise: bool = False) -> bool:
+def fold_once(network: Network) -> bool:
     """Compute what depends on constants alone, whose types are known; whether there was any.
 
-    Args:
-        dequantise: Whether to make floats of quantised weights. They are four times as large, and
-            products of integers take them as they are.
+    Quantised weights stay as they are: as floats they are four times as large, and products of
+    integers have no use for those.
     """
     kept = []
     for node in network.nodes:
-        is_weight = node.op_type == "DequantizeLinear" and not dequantise
-        values = None if is_weight else _evaluate(node, network)
+        values = None if node.op_type == "DequantizeLinear" else _evaluate(node, network)
         if values is None:
             kept.append(node)
         else:
@@ -131,7 +130,9 @@ def _evaluate(node: onnx.NodeProto, network: Network) -> dict[str, NDArray[Any]]
     names = [name for name in node.input if name]
     if not all(name in network.weights for name in names) or not _worth_storing(node, network):
         return None
-    return _run_reference(node, {name: network.weights[name] for name in names}, network)
+    values = {name: network.weights[name] for name in names}
+    is_quantising = node.op_type == "QuantizeLinear"
+    return quantised_value(node, values) if is_quantising else _run_reference(node, values, network)
 
 
 def _fold_shape(node: onnx.NodeProto, network: Network) -> dict[str, NDArray[Any]] | None:

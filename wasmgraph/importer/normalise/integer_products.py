@@ -17,15 +17,23 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from wasmgraph.importer.network import Network, TensorType, attributes
+from wasmgraph.importer.network import Network, TensorType, all_inputs, attributes
 from wasmgraph.importer.normalise.fold import fold_once
-from wasmgraph.importer.normalise.quantisation import (
+from wasmgraph.importer.normalise.quantised_values import quantised_value
+from wasmgraph.importer.normalise.simplify import remove_dead_nodes
+from wasmgraph.importer.quantisation import (
     DOMAIN,
     Quantised,
     producers,
     read_quantised,
+    same_pads,
 )
-from wasmgraph.importer.normalise.simplify import remove_dead_nodes
+
+_WORTH_KEEPING = 4096
+"""Bytes from which on weights stay integers where they can."""
+
+_ELEMENTWISE = frozenset(["Add", "Sub", "Mul", "Div", "QuantizeLinear"])
+"""Operators whose kernels dequantise what they read."""
 
 
 def multiply_integers(network: Network) -> None:
@@ -40,8 +48,33 @@ def multiply_integers(network: Network) -> None:
         nodes += (rewrite(rewriting, node) if rewrite else None) or [node]
     network.nodes = nodes
     remove_dead_nodes(network)
-    while fold_once(network, dequantise=True):
+    _dequantise_weights(network)
+    while fold_once(network):
         pass
+
+
+def _dequantise_weights(network: Network) -> None:
+    """Make floats of quantised weights, except where kernels read bytes just as well."""
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in network.nodes:
+        for name in all_inputs(node):
+            readers.setdefault(name, []).append(node)
+    kept = []
+    for node in network.nodes:
+        is_weight = node.op_type == "DequantizeLinear" and not node.domain
+        is_weight = is_weight and all(name in network.weights for name in node.input if name)
+        if is_weight and (
+            network.weights[node.input[0]].nbytes < _WORTH_KEEPING
+            or any(_needs_floats(reader) for reader in readers.get(node.output[0], []))
+        ):
+            network.weights.update(quantised_value(node, network.weights) or {})
+        else:
+            kept.append(node)
+    network.nodes = kept
+
+
+def _needs_floats(node: onnx.NodeProto) -> bool:
+    return bool(node.domain) or node.op_type not in _ELEMENTWISE
 
 
 @dataclass
@@ -182,13 +215,7 @@ def _pads(
         return list(attrs.get("pads", [0] * 2 * len(kernel)))
     known = network.types[x].shape
     assert known is not None
-    begins, ends = [], []
-    for extent, k, stride, dilation in zip(known[2:], kernel, strides, dilations, strict=True):
-        total = max(0, (-(-extent // stride) - 1) * stride + (k - 1) * dilation + 1 - extent)
-        less, more = total // 2, total - total // 2
-        begins.append(more if mode == "SAME_LOWER" else less)
-        ends.append(less if mode == "SAME_LOWER" else more)
-    return begins + ends
+    return same_pads(mode, known[2:], kernel, strides, dilations)
 
 
 def _matmul(rewriting: _Rewriting, node: onnx.NodeProto) -> list[onnx.NodeProto] | None:

@@ -14,7 +14,7 @@ from onnx import helper
 
 from wasmgraph.importer.network import Network, TensorType, attributes
 from wasmgraph.importer.normalise.fold import fold_once
-from wasmgraph.importer.normalise.quantisation import Quantised, parameter, read_quantised
+from wasmgraph.importer.quantisation import Quantised, parameter, read_quantised
 
 _MOVERS = frozenset(
     [

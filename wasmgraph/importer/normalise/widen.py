@@ -1,8 +1,8 @@
-"""Compute half-precision models in single precision.
+"""Compute models of 16-bit floats in single precision.
 
-WebAssembly has no float16 arithmetic: TVM would convert before and after every operation, one
-element at a time. Inputs and outputs stay float16; everything between them is float32, which is at
-least as exact.
+WebAssembly has no float16 and no bfloat16 arithmetic: TVM would convert before and after every
+operation, one element at a time. Inputs and outputs stay as they are; everything between them is
+float32, which is at least as exact.
 """
 
 from __future__ import annotations
@@ -11,31 +11,28 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from wasmgraph.importer.network import Network, tensor_type
+from wasmgraph.importer.network import Network, TensorType, tensor_type
 from wasmgraph.importer.normalise.fold import infer_shapes
 
-_HALF, _SINGLE = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
+_SINGLE = onnx.TensorProto.FLOAT
+_HALVES = {"float16": onnx.TensorProto.FLOAT16, "bfloat16": onnx.TensorProto.BFLOAT16}
 
 
-def widen_float16(network: Network) -> None:
-    """Make every float16 tensor but the graph's inputs and outputs float32.
+def widen_halves(network: Network) -> None:
+    """Make every float16 and bfloat16 tensor but the graph's inputs and outputs float32.
 
     Runs after constant folding, when no Constant nodes are left.
     """
-    half_outputs = [
-        name
+    half_outputs = {
+        name: network.types[name].dtype.name
         for name in network.output_names
-        if name in network.types and network.types[name].dtype == np.float16
-    ]
-    half_inputs = [
-        value.name
-        for value in network.inputs
-        if (known := tensor_type(value)) is not None and known.dtype == np.float16
-    ]
-    if not any(known.dtype == np.float16 for known in network.types.values()):
+        if _is_half(network.types.get(name))
+    }
+    half_inputs = [value.name for value in network.inputs if _is_half(tensor_type(value))]
+    if not any(map(_is_half, network.types.values())):
         return
     for name, array in network.weights.items():
-        if array.dtype == np.float16:
+        if array.dtype.name in _HALVES:
             network.weights[name] = array.astype(np.float32)
     renamed = {name: f"{name}/float32" for name in (*half_inputs, *half_outputs)}
     for node in network.nodes:
@@ -44,12 +41,16 @@ def widen_float16(network: Network) -> None:
                 names[index] = renamed.get(name, name)
         _widen_attributes(node)
     network.nodes[:0] = [_cast(name, renamed[name], _SINGLE) for name in half_inputs]
-    for name in half_outputs:
+    for name, dtype in half_outputs.items():
         if name in network.weights:
             network.weights[renamed[name]] = network.weights.pop(name)
         if name not in half_inputs:
-            network.nodes.append(_cast(renamed[name], name, _HALF))
+            network.nodes.append(_cast(renamed[name], name, _HALVES[dtype]))
     infer_shapes(network)
+
+
+def _is_half(known: TensorType | None) -> bool:
+    return known is not None and known.dtype.name in _HALVES
 
 
 def _cast(source: str, target: str, dtype: int) -> onnx.NodeProto:
@@ -59,8 +60,14 @@ def _cast(source: str, target: str, dtype: int) -> onnx.NodeProto:
 def _widen_attributes(node: onnx.NodeProto) -> None:
     """Types that a node names: what it casts to, and the value it fills with."""
     for attribute in node.attribute:
-        if attribute.name in ("to", "dtype") and attribute.i == _HALF:
+        if attribute.name in _TYPE_NAMES and attribute.i in _HALVES.values():
             attribute.i = _SINGLE
-        elif attribute.HasField("t") and attribute.t.data_type == _HALF:
+        elif attribute.HasField("t") and attribute.t.data_type in _HALVES.values():
             value = onnx.numpy_helper.to_array(attribute.t).astype(np.float32)
             attribute.t.CopyFrom(onnx.numpy_helper.from_array(value, attribute.t.name))
+
+
+_TYPE_NAMES = (
+    *("to", "dtype", "output_dtype", "output_datatype"),
+    *("precision", "stash_type", "softmax_precision"),
+)

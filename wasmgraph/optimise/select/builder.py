@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wasmgraph.kernels.copying import StridedCopy
+from wasmgraph.kernels.tiles import FUSED, SEPARATE
 from wasmgraph.optimise.opgraph import OpGraph
 from wasmgraph.optimise.options import Options
 from wasmgraph.optimise.program import Call, Kernel, Place, Port, Program, Storage, Weight
@@ -28,6 +29,7 @@ class Builder:
     def __init__(self, graph: OpGraph, nodes: Sequence[str], options: Options) -> None:
         self.graph = graph
         self.options = options
+        self.tiles = FUSED if options.fused else SEPARATE
         self._nodes = nodes
         self._storages: list[Storage] = []
         self._weights: dict[int, Weight] = {}

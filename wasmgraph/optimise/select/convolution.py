@@ -1,4 +1,4 @@
-"""Convolutions of any rank, plain or transposed: pad, pack the weights, fuse what follows."""
+"""Convolutions of any rank: pad, pack the weights, fuse what follows."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wasmgraph.kernels import winograd
-from wasmgraph.kernels.contraction import BatchAxis, Contraction
+from wasmgraph.kernels.contraction import BatchAxis
 from wasmgraph.kernels.packing import pack_columns, packed_columns
 from wasmgraph.kernels.rows import merge_axes
 from wasmgraph.optimise.fuse import Group
 from wasmgraph.optimise.select.bias import peel_bias
 from wasmgraph.optimise.select.builder import Builder
 from wasmgraph.optimise.select.depthwise import pixel_operand, readable_pixels, select_depthwise
-from wasmgraph.optimise.select.elementwise import describe, emit_chain
+from wasmgraph.optimise.select.elementwise import describe
 from wasmgraph.optimise.select.products import Product, Weights, emit_product
 from wasmgraph.optimise.select.windows import Window, padded
 from wasmgraph.optimise.view import View, channel_last, merged_axes
@@ -56,7 +56,7 @@ def select_convolution(builder: Builder, group: Group) -> bool:
     grouped = grouped.reshape(window.groups, -1, columns)
     batch: tuple[BatchAxis, ...] = ()
     if window.groups > 1:
-        packed = packed_columns(columns) * grouped.shape[1]
+        packed = packed_columns(columns, builder.tiles) * grouped.shape[1]
         batch = (BatchAxis(window.groups, per_group, packed, columns, bias=columns),)
     emit_product(
         builder,
@@ -137,43 +137,3 @@ def _pixel_stride(view: View) -> int | None:
         *([values[a] for a in (0, 2, 3)] for values in (view.shape, view.strides))
     )
     return strides[0] if len(shape) == 1 else None
-
-
-def select_transposed(builder: Builder, group: Group) -> bool:
-    """A transposed convolution whose windows do not overlap: a matrix product, then a shuffle."""
-    anchor = group.anchor
-    assert anchor is not None
-    window = Window.of(anchor.attrs)
-    weights = builder.value(anchor.inputs[1])
-    shape = builder.graph.tensors[anchor.outputs[0]].shape
-    if (
-        weights is None
-        or window.groups != 1
-        or weights.shape[2:] != window.strides
-        or any((*window.before, *window.after))
-        or any(int(p) for p in anchor.attrs.output_padding)
-    ):
-        return False
-    batch, height, width = shape[0], shape[2] // window.strides[0], shape[3] // window.strides[1]
-    channels, out_channels, kernel_h, kernel_w = weights.shape
-    source = padded(builder, builder.view(anchor.inputs[0]), window, group.nodes)
-    columns = kernel_h * kernel_w * out_channels
-    packed = pack_columns(weights.transpose(0, 2, 3, 1).reshape(channels, columns))
-    rows = [(batch, source.strides[0]), (height, source.strides[2]), (width, source.strides[3])]
-    product = builder.allocate((batch, height, width, kernel_h, kernel_w, out_channels))
-    kernel = Contraction((), merge_axes(rows), columns, ((channels, 1),), columns)
-    name = builder.graph.tensors[anchor.inputs[1]].name
-    builder.emit(
-        kernel, [source, builder.weight(packed, name)], [product], group.nodes, "conv2d_transpose"
-    )
-    # [n, y, x, i, j, c] -> [n, c, y, i, x, j], which is [n, c, y * kh + i, x * kw + j]
-    pixels = builder.dense(product.permuted((0, 1, 3, 2, 4, 5)), group.nodes)
-    whole = pixels.reshaped((batch, shape[2], shape[3], out_channels))
-    assert whole is not None
-    result = whole.permuted((0, 3, 1, 2))
-    if group.chain.steps:
-        views = [result, *(builder.view(t) for t in group.operands)]
-        emit_chain(builder, group.chain, views, group.output, group.nodes)
-    else:
-        builder.set(group.output, result)
-    return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tvm import relax, tirx
+from tvm.s_tir.stmt import SBlock, SBlockRealize
 
 from wasmgraph.errors import Obstacle
 from wasmgraph.optimise.opgraph import Op, is_tensor_argument
@@ -19,13 +20,17 @@ def select_fallback(builder: Builder, op: Op) -> Obstacle | None:
         return Obstacle("", op.kind, "there is no kernel for it")
     reads = [builder.dense(builder.view(tensor), op.nodes) for tensor in op.inputs]
     infos = [builder.graph.tensors[tensor] for tensor in op.outputs]
-    writes = [builder.allocate(info.shape, info.dtype) for info in infos]
+    function, workspace = _without_allocations(function)
+    writes = [
+        *(builder.allocate(info.shape, info.dtype) for info in infos),
+        *(builder.allocate(shape, dtype) for shape, dtype in workspace),
+    ]
     kernel = TirKernel(function.script(show_meta=True), function)
     name = op.kind.removeprefix("nn.").rpartition(".")[2]
     if op.kind == "call_tir":
         name = op.call.args[0].name_hint.rstrip("0123456789")
     builder.emit(kernel, reads, writes, op.nodes, name)
-    for tensor, view in zip(op.outputs, writes, strict=True):
+    for tensor, view in zip(op.outputs, writes, strict=False):
         builder.set(tensor, view)
     return None
 
@@ -72,3 +77,41 @@ def _legalised(op: Op) -> Any | None:
         return None
     function = module[calls[0].args[0]]
     return function if isinstance(function, tirx.PrimFunc) else None
+
+
+def _without_allocations(function: Any) -> tuple[Any, list[tuple[tuple[int, ...], str]]]:
+    """The function with the buffers between its stages as further parameters.
+
+    They are planned like tensors then, and nothing is allocated when the graph runs.
+
+    Returns:
+        The function, and shape and dtype of each of these buffers.
+    """
+    root = function.body
+    if not isinstance(root, SBlockRealize):
+        return function, []
+    block = root.block
+    outside, inside = [], []
+    for buffer in block.alloc_buffers:
+        is_fixed = all(isinstance(extent, tirx.IntImm) for extent in buffer.ty.shape)
+        (outside if is_fixed else inside).append(buffer)
+    if not outside:
+        return function, []
+    body = SBlock(
+        block.iter_vars,
+        block.reads,
+        block.writes,
+        block.name_hint,
+        block.body,
+        block.init,
+        inside,
+        block.match_buffers,
+        block.annotations,
+    )
+    realize = SBlockRealize(root.iter_values, root.predicate, body)
+    params = [*function.params, *outside]
+    whole = tirx.PrimFunc(params, realize, function.ret_type, function.attrs)
+    return whole, [
+        (tuple(int(extent) for extent in buffer.ty.shape), str(buffer.ty.dtype))
+        for buffer in outside
+    ]

@@ -39,7 +39,7 @@ def select_matmul(builder: Builder, group: Group) -> bool:
     weights_or_view: View | Weights = b
     if constant is not None:
         weights_or_view = Weights(constant, builder.graph.tensors[anchor.inputs[1]].name)
-        size = packed_columns(columns) * depth
+        size = packed_columns(columns, builder.tiles) * depth
         b_batch, b_row = tuple(size * s for s in dense_strides(constant.shape[:-2])), 0
     else:
         if columns > 1 and b.strides[-1] != 1:

@@ -79,7 +79,7 @@ def emit_product(
         _emit_thin(builder, group, product, a, b, order, name)
         return
     if isinstance(b, Weights):
-        b = builder.weight(pack_columns(b.array), b.name)
+        b = builder.weight(pack_columns(b.array, builder.tiles), b.name)
     bias, chain, tensors = peel_bias(builder, group, product.channel_axis)
     shape = builder.graph.tensors[group.output].shape
     dense = View(-1, 0, shape, dense_strides(shape, order), "float32")
@@ -102,6 +102,7 @@ def emit_product(
         has_bias=bias is not None,
         chain=chain if fits else IDENTITY,
         operands=tuple(o for o in operands if o is not None) if fits else (),
+        tiles=builder.tiles,
     )
     if fits:
         # A weight must be adjacent along the columns, which its C order need not be.

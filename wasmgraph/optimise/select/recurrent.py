@@ -22,7 +22,10 @@ def select_recurrent(builder: Builder, op: Op) -> None:
     assert isinstance(call, OpaqueCall), op.kind
     x_tensor, r_tensor, *others = op.inputs
     x = builder.view(x_tensor)
-    if x.strides[-1] != 1:
+    if not x.size:
+        # Nothing computes it, so it has no place in memory; nor is it read.
+        x = builder.weight(np.zeros(x.shape, np.float32))
+    elif x.strides[-1] != 1:
         x = builder.dense(x, op.nodes)
     infos = [builder.graph.tensors[tensor] for tensor in op.outputs]
     steps, ways, batch, hidden = infos[0].shape

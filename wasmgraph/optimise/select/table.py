@@ -14,13 +14,18 @@ from wasmgraph.optimise.program import Program
 from wasmgraph.optimise.select import images, movers, reductions
 from wasmgraph.optimise.select.builder import Builder
 from wasmgraph.optimise.select.channel_norm import select_channel_norm
-from wasmgraph.optimise.select.convolution import select_convolution, select_transposed
+from wasmgraph.optimise.select.convolution import select_convolution
 from wasmgraph.optimise.select.elementwise import emit_chain, select_elementwise
 from wasmgraph.optimise.select.fallback import select_fallback
-from wasmgraph.optimise.select.integer import select_integer, select_integer_sum
+from wasmgraph.optimise.select.integer_conv import select_integer_conv
+from wasmgraph.optimise.select.integer_matmul import (
+    select_integer_matmul,
+    select_integer_matmul_of_two,
+)
 from wasmgraph.optimise.select.library import select_library
 from wasmgraph.optimise.select.matmul import select_matmul
 from wasmgraph.optimise.select.recurrent import select_recurrent
+from wasmgraph.optimise.select.transposed import select_transposed
 from wasmgraph.optimise.select.typed import is_typed, select_typed
 
 # Each returns False where it cannot handle the operator as it stands.
@@ -52,8 +57,6 @@ _SELECTORS: dict[str, Callable[[Builder, Op], bool]] = {
 # Of opaque calls by the operator's name; what is not here is in the operator library.
 _OPAQUE: dict[str, Callable[[Builder, Op], None]] = {
     "bit_cast": movers.bit_cast,
-    "integer_conv": select_integer_sum,
-    "integer_matmul": select_integer_sum,
     "gru": select_recurrent,
     "lstm": select_recurrent,
     "rnn": select_recurrent,
@@ -61,14 +64,17 @@ _OPAQUE: dict[str, Callable[[Builder, Op], None]] = {
 
 # Each returns False where there is no kernel for this form of it.
 _ANCHORED: dict[str, Callable[[Builder, Group], bool]] = {
-    "integer_conv": select_integer,
-    "integer_matmul": select_integer,
+    "integer_conv": select_integer_conv,
+    "integer_matmul": select_integer_matmul,
+    "integer_matmul_of_two": select_integer_matmul_of_two,
     "matmul": select_matmul,
     "channel_norm": select_channel_norm,
     "nn.conv1d": select_convolution,
     "nn.conv2d": select_convolution,
     "nn.conv3d": select_convolution,
+    "nn.conv1d_transpose": select_transposed,
     "nn.conv2d_transpose": select_transposed,
+    "nn.conv3d_transpose": select_transposed,
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,3 +88,20 @@ def parameter(node: onnx.NodeProto, index: int, network: Network) -> NDArray[Any
         return np.zeros((), np.int32)
     value = network.weights.get(node.input[index])
     return None if value is None else value.astype(np.int32)
+
+
+def same_pads(
+    mode: str,
+    space: Sequence[int],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+) -> list[int]:
+    """A convolution's padding where auto_pad is SAME_UPPER or SAME_LOWER: begins, then ends."""
+    begins, ends = [], []
+    for extent, k, stride, dilation in zip(space, kernel, strides, dilations, strict=True):
+        total = max(0, (-(-extent // stride) - 1) * stride + (k - 1) * dilation + 1 - extent)
+        less, more = total // 2, total - total // 2
+        begins.append(more if mode == "SAME_LOWER" else less)
+        ends.append(less if mode == "SAME_LOWER" else more)
+    return begins + ends

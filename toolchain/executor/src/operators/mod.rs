@@ -29,29 +29,18 @@ macro_rules! export {
     };
 }
 
-#[path = "operators_axes.rs"]
 pub mod axes;
-#[path = "operators_binary.rs"]
 pub mod binary;
-#[path = "operators_columns.rs"]
 mod columns;
-#[path = "operators_linear.rs"]
 mod linear;
-#[path = "operators_number.rs"]
+mod narrow;
 pub mod number;
-#[path = "operators_pad.rs"]
 mod pad;
-#[path = "operators_pooling.rs"]
 mod pooling;
-#[path = "operators_regions.rs"]
 mod regions;
-#[path = "operators_resample.rs"]
 mod resample;
-#[path = "operators_scatter.rs"]
 pub mod scatter;
-#[path = "operators_spectra.rs"]
 mod spectra;
-#[path = "operators_words.rs"]
 pub mod words;
 
 /// What an operator answers where all is well.
