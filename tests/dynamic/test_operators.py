@@ -19,6 +19,15 @@ import wasmgraph
 from tests.onnx_models import Array, make_model, node
 from wasmgraph.errors import InferenceError, InputError
 
+_MATH = (
+    *("Exp", "Sqrt", "Reciprocal", "Erf", "Sin", "Cos", "Tan", "Atan", "Sinh", "Cosh", "Tanh"),
+    *("Asinh", "Floor", "Ceil", "Round"),
+)
+_ACTIVATIONS = (
+    *("Sigmoid", "Softplus", "Softsign", "Mish", "HardSwish", "LeakyRelu", "Elu", "Celu", "Selu"),
+    *("HardSigmoid", "ThresholdedRelu", "Shrink", "Gelu"),
+)
+
 RNG = np.random.default_rng(0)
 
 
@@ -47,18 +56,12 @@ def unary_model(ops: Sequence[str], dtype: str) -> onnx.ModelProto:
     nodes = [node(op, "x", op.lower()) for op in ops]
     names = [op.lower() for op in ops]
     kinds = {"IsNaN": "bool", "IsInf": "bool"}
-    outputs = {
-        name: (kinds.get(op, dtype), None) for op, name in zip(ops, names, strict=True)
-    }
+    outputs = {name: (kinds.get(op, dtype), None) for op, name in zip(ops, names, strict=True)}
     return make_model(nodes, {"x": (dtype, ["N", "M"])}, outputs, opset=20)  # type: ignore[arg-type]
 
 
 def test_functions_of_floats(tmp_path: Path) -> None:
-    ops = (
-        "Exp Sqrt Reciprocal Erf Sin Cos Tan Atan Sinh Cosh Tanh Asinh Floor Ceil Round Sigmoid "
-        "Softplus Softsign Mish HardSwish LeakyRelu Elu Celu Selu HardSigmoid ThresholdedRelu "
-        "Shrink Gelu IsNaN IsInf Relu Abs Neg Sign"
-    ).split()
+    ops = [*_MATH, *_ACTIVATIONS, "IsNaN", "IsInf", "Relu", "Abs", "Neg", "Sign"]
     values = np.abs(floats(3, 5)) + 0.1
     check(unary_model(ops, "float32"), tmp_path, {"x": values}, {"x": floats(0, 2)})
 
@@ -122,7 +125,7 @@ def test_matrix_products(tmp_path: Path) -> None:
 
 
 def test_reductions(tmp_path: Path) -> None:
-    ops = "Sum Mean Max Min Prod L1 L2 SumSquare LogSumExp".split()
+    ops = ["Sum", "Mean", "Max", "Min", "Prod", "L1", "L2", "SumSquare", "LogSumExp"]
     nodes = [node(f"Reduce{op}", "x axes", f"{op}_0", keepdims=0) for op in ops]
     nodes += [node(f"Reduce{op}", "x", f"{op}_1") for op in ops]
     nodes += [node("ArgMax", "x", "top", axis=1), node("Softmax", "x", "share", axis=1)]
@@ -171,7 +174,7 @@ def test_sizes_that_depend_on_data(tmp_path: Path) -> None:
     weights = {"zero": np.float32(0), "one": np.float32(1)}
     inputs = {"x": ["N"], "limit": [], "k": ("int64", [1])}
     outputs: dict[str, Any] = {"values": ["U"], "kept": ["K"], "range": ["R"], "largest": ["T"]}
-    outputs |= {name: ("int64", None) for name in ("places", "first", "which", "counts", "where")}
+    outputs |= dict.fromkeys(("places", "first", "which", "counts", "where"), ("int64", None))
     model = make_model(nodes, inputs, outputs, weights)
     check(
         model,
@@ -200,7 +203,9 @@ def test_convolutions_and_pooling(tmp_path: Path, group: int) -> None:
     }
     outputs = "conv dilated up top mean all"
     model = make_model(nodes, {"x": ["N", 4, "H", "W"]}, outputs, weights)
-    check(model, tmp_path, *({"x": floats(*s)} for s in ((1, 4, 7, 8), (2, 4, 5, 5), (1, 4, 33, 20))))
+    check(
+        model, tmp_path, *({"x": floats(*s)} for s in ((1, 4, 7, 8), (2, 4, 5, 5), (1, 4, 33, 20)))
+    )
 
 
 @pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])

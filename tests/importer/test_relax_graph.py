@@ -13,12 +13,19 @@ import onnx
 import pytest
 from tvm import relax
 
-from tests.onnx_models import make_model, node
+from tests.onnx_models import import_network, make_model, node
 from tests.optimise.relax_modules import bindings
 from wasmgraph.errors import UnsupportedModelError
-from wasmgraph.importer import ImportedModel, describe_source, import_model, load_model
+from wasmgraph.importer import (
+    ImportedModel,
+    describe_source,
+    import_model,
+    load_model,
+    static_graph,
+)
 from wasmgraph.importer.converters import CONVERTERS
 from wasmgraph.importer.provenance import marked_node, marker
+from wasmgraph.importer.relax_graph import RelaxGraph
 
 REFUSED = make_model(
     [
@@ -94,7 +101,12 @@ def test_nodes_behind_an_unknown_shape_are_not_blamed() -> None:
 
 def test_a_refusal_is_all_that_is_said(tmp_path: Path) -> None:
     """TVM writes to the file descriptor itself, so this needs a process."""
-    onnx.save(REFUSED, tmp_path / "refused.onnx")
+    nodes = [
+        node("DFT", ["x", "", "axis"], "a", name="computed axis"),
+        node("DFT", ["a", "", "axis"], "y", name="another"),
+    ]
+    inputs = {"x": (1, 4, 2), "axis": ("int64", ())}
+    onnx.save(make_model(nodes, inputs, "y", opset=20), tmp_path / "refused.onnx")
     done = subprocess.run(
         [sys.executable, "-m", "wasmgraph", "compile", tmp_path / "refused.onnx"],
         cwd=tmp_path,

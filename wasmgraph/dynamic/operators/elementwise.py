@@ -166,10 +166,7 @@ def _prelu(view: NodeView) -> list[Value]:
 def _entries(
     table: Mapping[str, str], make: Callable[..., list[Value]], *rest: Any, **options: Any
 ) -> dict[tuple[str, str], Converter]:
-    return {
-        ("", op): partial(make, symbol, *rest, **options)
-        for op, symbol in table.items()
-    }
+    return {("", op): partial(make, symbol, *rest, **options) for op, symbol in table.items()}
 
 
 _ARITHMETIC = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div"}

@@ -31,9 +31,7 @@ def _resize(view: NodeView) -> list[Value]:
     return _call(view, coordinates, rounding, inputs)
 
 
-def _call(
-    view: NodeView, coordinates: str, rounding: str, rest: list[Value | None]
-) -> list[Value]:
+def _call(view: NodeView, coordinates: str, rounding: str, rest: list[Value | None]) -> list[Value]:
     mode = view.attribute("mode", "nearest")
     policy = view.attribute("keep_aspect_ratio_policy", "stretch")
     if mode not in _MODES or coordinates not in _COORDINATES:
