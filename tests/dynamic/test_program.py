@@ -88,7 +88,7 @@ def test_a_program_comes_back_from_json() -> None:
 def test_a_program_that_names_what_is_not_there_is_refused(key: str, value: object) -> None:
     data = json.loads(json.dumps(asdict(program_of(parser.parse_model(LOOP)))))
     data["body"]["nodes"][0][key] = value
-    with pytest.raises(ValueError, match="no slot|32-bit"):
+    with pytest.raises(ValueError, match=r"no slot|32-bit"):
         program_from_json(data)
 
 
