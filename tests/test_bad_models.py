@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import importlib
 import re
-import resource
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +18,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 import wasmgraph
 from tests.onnx_models import CUSTOM_DOMAIN, make_model, node
+from tests.refusals import Refusal, address_space
 from wasmgraph.cli import main
-from wasmgraph.errors import InputError, ModelError, UnsupportedModelError, WasmgraphError
+from wasmgraph.errors import InputError, ModelError, UnsupportedModelError
 
 X = {"x": (2, 3)}
 HUGE = 2**40
-REFUSAL_SECONDS = 20
-"""A generous bound on a refusal: allocating or computing what is refused would take far longer."""
 
 
 def relu_model() -> onnx.ModelProto:
@@ -37,76 +33,6 @@ def relu_model() -> onnx.ModelProto:
 def weighted_model(weight: np.ndarray | None = None) -> onnx.ModelProto:
     weight = np.ones((2, 3), np.float32) if weight is None else weight
     return make_model([node("Add", "x w", "y")], X, "y", {"w": weight})
-
-
-@contextmanager
-def address_space(nbytes: int) -> Iterator[None]:
-    """More than `nbytes` on top of what this process has now cannot be allocated inside."""
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (used + nbytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
-
-
-class Refusal:
-    """Tries to compile, both ways, in a folder of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __call__(
-        self,
-        model: onnx.ModelProto | bytes | Path,
-        kind: type[WasmgraphError],
-        *texts: str,
-        shapes: dict[str, tuple[int, ...]] | None = None,
-    ) -> WasmgraphError:
-        """The error, which must be of `kind` and say each of `texts`."""
-        path = self._path(model)
-        before = self.files()
-        began = time.monotonic()
-        with pytest.raises(WasmgraphError) as caught:
-            wasmgraph.compile(path, self.folder / "out.wasm", shapes, verify=False)
-        error = caught.value
-        assert type(error) is kind, error
-        for text in texts:
-            assert text in f"{error.message}\n{error.hint}"
-        assert self.files() == before
-        flags = [f"--shape={n}={','.join(map(str, s))}" for n, s in (shapes or {}).items()]
-        if not any(extent < 0 for shape in (shapes or {}).values() for extent in shape):
-            self._check_command(path, flags, error)
-        assert self.files() == before
-        assert time.monotonic() - began < REFUSAL_SECONDS
-        return error
-
-    def files(self) -> set[str]:
-        return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*")}
-
-    def _path(self, model: onnx.ModelProto | bytes | Path) -> Path:
-        if isinstance(model, Path):
-            return model
-        path = self.folder / "bad.onnx"
-        data = model if isinstance(model, bytes) else model.SerializeToString()
-        path.write_bytes(data)
-        return path
-
-    def _check_command(self, path: Path, flags: list[str], error: WasmgraphError) -> None:
-        arguments = ["compile", str(path), "-o", str(self.folder / "out.wasm"), "--no-verify"]
-        result = CliRunner().invoke(main, [*arguments, *flags])
-        assert result.exit_code == error.exit_code, result.stderr
-        assert result.stdout == ""
-        assert "Traceback" not in result.stderr
-        assert result.stderr.count("error: ") == 1
-        assert f"error: {error.message}\n" in result.stderr
-        assert ("hint: " in result.stderr) == bool(error.hint)
-
-
-@pytest.fixture
-def refuse(tmp_path: Path) -> Refusal:
-    return Refusal(tmp_path)
 
 
 class TestNotAModel:
@@ -205,11 +131,21 @@ class TestUnsupportedOperators:
         model = make_model([node("Identity", "s", "y")], {"s": ("str", (2,))}, {"y": ("str", (2,))})
         refuse(model, UnsupportedModelError, "s: this input is not a tensor of numbers")
 
-    def test_a_dtype_that_no_kernel_has(self, refuse: Refusal) -> None:
+    @pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn", "int4", "complex64"])
+    def test_dtypes_that_no_kernel_has(self, refuse: Refusal, dtype: str) -> None:
+        elem_type = TensorProto.DataType.Value(
+            {"float8_e4m3fn": "FLOAT8E4M3FN"}.get(dtype, dtype.upper())
+        )
+        model = make_model([node("Relu", "x", "y")], X, "y", opset=21)
+        model.graph.node.append(node("Cast", "y", "z", name="narrow", to=elem_type))
+        model.graph.node.append(node("Cast", "z", "back", to=TensorProto.FLOAT))
+        model.graph.output[0].name = "back"
+        if dtype != "complex64":
+            refuse(model, UnsupportedModelError, "narrow (Cast)", dtype)
         model = make_model([node("Identity", "x", "y")], X, "y", opset=21)
         for value in (model.graph.input[0], model.graph.output[0]):
-            value.type.tensor_type.elem_type = TensorProto.COMPLEX64
-        refuse(model, UnsupportedModelError, "x: has the dtype complex64")
+            value.type.tensor_type.elem_type = elem_type
+        refuse(model, UnsupportedModelError, f"x: has the dtype {dtype}")
 
     def test_sparse_initializers_are_refused(self, refuse: Refusal) -> None:
         model = make_model([node("Add", "x w", "y")], X, "y")

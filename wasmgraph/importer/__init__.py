@@ -53,7 +53,11 @@ def import_model(
     from wasmgraph.importer.normalise.inline import inline_local_functions
     from wasmgraph.importer.relax_graph import build_relax
     from wasmgraph.importer.shapes import fix_shapes
-    from wasmgraph.importer.support import reject_impossible_tensors, reject_unsupported
+    from wasmgraph.importer.support import (
+        reject_impossible_tensors,
+        reject_unsupported,
+        reject_wide_attributes,
+    )
 
     network = network_from_proto(loaded.proto, loaded.name)
     reporter.log(f"{len(network.nodes)} nodes, opset {network.opset}")
@@ -64,6 +68,7 @@ def import_model(
     reporter.log(f"{len(network.nodes)} nodes after normalisation, opset {network.opset}")
     reject_unsupported(network, upgraded=True)
     reject_impossible_tensors(network)
+    reject_wide_attributes(network)
     return ImportedModel(describe_source(loaded), build_relax(network))
 
 

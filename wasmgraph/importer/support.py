@@ -89,6 +89,26 @@ def reject_impossible_tensors(network: Network) -> None:
         raise unsupported(network, obstacles)
 
 
+_INT32 = range(-(2**31), 2**31)
+
+
+def reject_wide_attributes(network: Network) -> None:
+    """Refuse integers among ai.onnx's attributes that TVM and the kernels would cut to 32 bits.
+
+    Raises:
+        UnsupportedModelError: lists every node that has one.
+    """
+    obstacles = []
+    for node in network.nodes:
+        for attribute in () if node.domain else node.attribute:
+            wide = [number for number in (attribute.i, *attribute.ints) if number not in _INT32]
+            if wide:
+                reason = f"its {attribute.name} {wide[0]} does not fit 32 bits"
+                obstacles.append(Obstacle(node.name, node.op_type, reason))
+    if obstacles:
+        raise unsupported(network, obstacles)
+
+
 def _check_extents(node: onnx.NodeProto, network: Network) -> None:
     def shape(name: str) -> tuple[int, ...]:
         known = network.types.get(name)

@@ -14,6 +14,7 @@ from wasmgraph.importer.normalise.integer_products import multiply_integers
 from wasmgraph.importer.normalise.legacy import replace_legacy
 from wasmgraph.importer.normalise.move_quantised import move_quantised
 from wasmgraph.importer.normalise.narrow import store_narrow
+from wasmgraph.importer.normalise.operands import check_operands
 from wasmgraph.importer.normalise.simplify import (
     drop_empty_operands,
     remove_dead_nodes,
@@ -31,6 +32,7 @@ PASSES = (
     inline_schema_functions,
     remove_no_ops,
     fold_constants,
+    check_operands,
     pad_transposed_convolutions,
     widen_halves,
     remove_no_ops,
@@ -46,7 +48,7 @@ def normalise(network: Network) -> None:
     """Run the passes in order, on a network whose input shapes are fixed.
 
     Raises:
-        ModelError: the shapes contradict each other.
+        ModelError: the shapes contradict each other, or a node has what it cannot have.
     """
     for step in PASSES:
         step(network)
