@@ -6,6 +6,7 @@ After it: one opset, no functions, static shapes, and nothing left that can be c
 from __future__ import annotations
 
 from wasmgraph.importer.network import Network
+from wasmgraph.importer.normalise.auto_pad import write_out_padding
 from wasmgraph.importer.normalise.contrib import expand_contrib
 from wasmgraph.importer.normalise.expand_quantised import expand_quantised
 from wasmgraph.importer.normalise.fold import fold_constants
@@ -34,6 +35,7 @@ PASSES = (
     fold_constants,
     check_operands,
     pad_transposed_convolutions,
+    write_out_padding,
     widen_halves,
     remove_no_ops,
     store_narrow,
