@@ -236,12 +236,20 @@ def reference_outputs(
             session = onnxruntime.InferenceSession(source, options, providers=providers)
         _check_names(name, session, inputs, outputs)
         names = [spec.name for spec in outputs]
-        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+        found = (_without_maps(value) for value in session.run(names, dict(inputs)))
+        return dict(zip(names, found, strict=True))
     except ModelError:
         raise
     except Exception as error:  # onnxruntime's errors have no common base but this
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"onnxruntime cannot run {name}: {reason}") from error
+
+
+def _without_maps(value: Any) -> Array:
+    """What a ZipMap makes a sequence of maps of is a tensor in the graph: a row per map."""
+    if isinstance(value, list) and all(isinstance(row, dict) for row in value):
+        value = np.array([list(row.values()) for row in value], np.float32)
+    return value  # type: ignore[no-any-return]
 
 
 def _fixes_other_shapes(session: Any, inputs: Mapping[str, Array]) -> bool:

@@ -13,6 +13,7 @@ from wasmgraph.importer.normalise.contrib import is_contrib
 from wasmgraph.importer.normalise.expand_quantised import is_expanded
 from wasmgraph.importer.normalise.inline import has_function_body
 from wasmgraph.importer.normalise.legacy import is_legacy
+from wasmgraph.importer.normalise.machine_learning import is_dropped, is_plain
 from wasmgraph.metadata import DTYPE_NBYTES, MAX_TENSOR_NBYTES, NARROW_DTYPES
 
 # Operators that left ONNX; upgrading the opset replaces them by their successors.
@@ -134,6 +135,8 @@ def _all_nodes(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
 
 def _will_be_replaced(node: onnx.NodeProto, network: Network) -> bool:
     if is_legacy(node, network) or is_contrib(node) or is_expanded(node):
+        return True
+    if is_plain(node) or is_dropped(node, network):
         return True
     if has_function_body(node.domain, node.op_type, network):
         return True

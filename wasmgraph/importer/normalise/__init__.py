@@ -13,6 +13,7 @@ from wasmgraph.importer.normalise.fold import fold_constants
 from wasmgraph.importer.normalise.inline import inline_schema_functions
 from wasmgraph.importer.normalise.integer_products import multiply_integers
 from wasmgraph.importer.normalise.legacy import replace_legacy
+from wasmgraph.importer.normalise.machine_learning import drop_zip_maps, expand_machine_learning
 from wasmgraph.importer.normalise.move_quantised import move_quantised
 from wasmgraph.importer.normalise.narrow import store_narrow
 from wasmgraph.importer.normalise.operands import check_operands
@@ -26,10 +27,12 @@ from wasmgraph.importer.normalise.upgrade import upgrade_opset
 from wasmgraph.importer.normalise.widen import widen_halves
 
 PASSES = (
+    drop_zip_maps,
     replace_legacy,
     upgrade_opset,
     expand_quantised,
     expand_contrib,
+    expand_machine_learning,
     inline_schema_functions,
     remove_no_ops,
     fold_constants,

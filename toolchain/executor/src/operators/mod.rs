@@ -32,6 +32,7 @@ macro_rules! export {
 mod axes;
 mod binary;
 mod columns;
+mod labels;
 mod linear;
 mod narrow;
 mod number;
@@ -40,7 +41,10 @@ mod pooling;
 mod regions;
 mod resample;
 mod scatter;
+mod scores;
 mod spectra;
+mod svm;
+mod trees;
 mod words;
 
 /// What an operator answers where all is well.
