@@ -131,21 +131,11 @@ class TestUnsupportedOperators:
         model = make_model([node("Identity", "s", "y")], {"s": ("str", (2,))}, {"y": ("str", (2,))})
         refuse(model, UnsupportedModelError, "s: this input is not a tensor of numbers")
 
-    @pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn", "int4", "complex64"])
-    def test_dtypes_that_no_kernel_has(self, refuse: Refusal, dtype: str) -> None:
-        elem_type = TensorProto.DataType.Value(
-            {"float8_e4m3fn": "FLOAT8E4M3FN"}.get(dtype, dtype.upper())
-        )
-        model = make_model([node("Relu", "x", "y")], X, "y", opset=21)
-        model.graph.node.append(node("Cast", "y", "z", name="narrow", to=elem_type))
-        model.graph.node.append(node("Cast", "z", "back", to=TensorProto.FLOAT))
-        model.graph.output[0].name = "back"
-        if dtype != "complex64":
-            refuse(model, UnsupportedModelError, "narrow (Cast)", dtype)
+    def test_a_dtype_that_no_kernel_has(self, refuse: Refusal) -> None:
         model = make_model([node("Identity", "x", "y")], X, "y", opset=21)
         for value in (model.graph.input[0], model.graph.output[0]):
-            value.type.tensor_type.elem_type = elem_type
-        refuse(model, UnsupportedModelError, f"x: has the dtype {dtype}")
+            value.type.tensor_type.elem_type = TensorProto.COMPLEX64
+        refuse(model, UnsupportedModelError, "x: has the dtype complex64")
 
     def test_sparse_initializers_are_refused(self, refuse: Refusal) -> None:
         model = make_model([node("Add", "x w", "y")], X, "y")
