@@ -27,9 +27,6 @@ def upgrade_opset(network: Network) -> None:
     if "" not in network.opsets and all(node.domain for node in network.nodes):
         # Nothing but operators of other domains, such as ai.onnx.ml: any opset will do.
         network.opset = network.opsets[""] = TARGET_OPSET
-    if "" not in network.opsets and all(node.domain for node in network.nodes):
-        # Nothing but operators of other domains, such as ai.onnx.ml: any opset will do.
-        network.opset = network.opsets[""] = TARGET_OPSET
     if network.opset >= TARGET_OPSET:
         return
     proto = network_to_proto(network)
