@@ -18,6 +18,7 @@ from tests.onnx_models import CUSTOM_DOMAIN, make_model, node, run_as_wasm
 from tests.refusals import Refusal
 from wasmgraph.compiler import make_bundle
 from wasmgraph.errors import ModelError, UnsupportedModelError
+from wasmgraph.importer import load_model
 
 X = {"x": (2, 3)}
 OPSETS = [helper.make_opsetid("", 18), helper.make_opsetid(CUSTOM_DOMAIN, 1)]
@@ -189,7 +190,14 @@ class TestOperatorSets:
     def test_one_domain_twice(self, refuse: Refusal) -> None:
         model = relu_model()
         model.opset_import.append(helper.make_opsetid("ai.onnx", 9))
-        refuse(model, ModelError, "ai.onnx 2 times")
+        refuse(model, ModelError, "2 versions of the domain ai.onnx")
+
+    def test_one_version_twice_is_no_contradiction(self) -> None:
+        """skl2onnx writes so."""
+        model = relu_model()
+        version = model.opset_import[0].version
+        model.opset_import.append(helper.make_opsetid("", version))
+        assert load_model(model).proto.opset_import[0].version == version
 
     def test_an_unknown_domain(self, refuse: Refusal) -> None:
         model = make_model([node("Relu", "x", "y", domain="nowhere")], X, "y")

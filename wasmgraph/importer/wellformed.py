@@ -74,12 +74,15 @@ def _domain(domain: str) -> str:
 
 
 def _operator_sets(proto: onnx.ModelProto, name: str) -> dict[str, int]:
-    count = Counter(_domain(used.domain) for used in proto.opset_import)
+    # The same version twice says nothing new; skl2onnx writes that.
+    count = Counter(
+        domain for domain, _ in {(_domain(o.domain), o.version) for o in proto.opset_import}
+    )
     for domain, times in count.items():
         if times > 1:
             raise ModelError(
-                f"{name} is not a valid ONNX model: opset_import lists the domain "
-                f"{domain or 'ai.onnx'} {times} times"
+                f"{name} is not a valid ONNX model: opset_import lists {times} versions of the "
+                f"domain {domain or 'ai.onnx'}"
             )
     opsets = {_domain(used.domain): used.version for used in proto.opset_import}
     if not opsets and proto.ir_version <= _IMPLICIT_OPSET_IR:

@@ -56,7 +56,7 @@ def rows_of(bb: Any, x: Any, keep_double: bool = False) -> Any:
 
 def looked_up(bb: Any, values: NDArray[Any], numbers: Any) -> Any:
     """The elements of a constant vector by a tensor of places."""
-    return bb.normalize(relax.op.take(constant(values), numbers, axis=0))
+    return bb.normalize(relax.op.take(constant(values), numbers, 0, mode="clip"))
 
 
 def numbers_of(attrs: Mapping[str, Any], name: str, dtype: str) -> NDArray[Any]:

@@ -63,4 +63,4 @@ def one_hot_encoder(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) ->
     x = as_dtype(bb, inputs[0], "int64")
     numbers = bb.normalize(_key_numbers(x, categories, may_be_none=bool(attrs.get("zeros", 1))))
     rows = np.eye(len(categories) + 1, len(categories), dtype=np.float32)
-    return bb.normalize(relax.op.take(constant(rows), numbers, axis=0))
+    return bb.normalize(relax.op.take(constant(rows), numbers, 0, mode="clip"))
