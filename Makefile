@@ -10,7 +10,7 @@ EXECUTOR := toolchain/executor/Cargo.toml
 SAMPLE := samples/digits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-models conformance bench lint clean
+.PHONY: help setup demo test test-models fuzz conformance bench lint clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,11 @@ test: setup ## The test suite
 
 test-models: setup ## The larger models of ../shared/models, where they are there
 	$(BIN)/python -m pytest -m models
+
+# SECONDS=s how long, SEED=n which cases, MODELS=folder further models to damage; CASE=n one again.
+fuzz: setup ## Damaged models, bundles and graphs: each ends in a documented error, or it is a finding
+	$(BIN)/python -m tests.fuzz $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
+	    $(if $(CASE),--case $(CASE)) $(if $(MODELS),--models '$(MODELS)')
 
 # FILTER=regex chooses tests by name; UPDATE=1 records the outcomes, in tests/conformance and OPERATORS.md.
 conformance: setup ## onnx's own node tests, as wasm; fails where one that passed no longer does

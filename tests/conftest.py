@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.refusals import Refusal
 from wasmgraph.crash_handlers import import_tvm
 
 # Some test modules import TVM by themselves, after others have started Wasmtime.
@@ -51,6 +52,12 @@ def shared_model(shared_models: Path) -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture
+def refuse(tmp_path: Path) -> Refusal:
+    """Checks how a model is refused, in a folder of its own."""
+    return Refusal(tmp_path)
 
 
 @pytest.fixture(scope="session")

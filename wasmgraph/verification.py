@@ -16,8 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from wasmgraph.errors import ModelError, ToolchainError, VerificationError
+from wasmgraph.metadata import NARROW_DTYPES
 from wasmgraph.runtime import Graph, load
 from wasmgraph.runtime.base import Array, TensorSpec
+from wasmgraph.runtime.dtypes import kind, plain, step
 from wasmgraph.runtime.inputs import check_inputs
 from wasmgraph.tensors.extents import SIZES, made_up, with_shapes
 from wasmgraph.tensors.random import UNIT_RANGE, random_inputs
@@ -156,7 +158,8 @@ def verify(
         input_range: In which random floats lie; a model trained on pixels of 0 to 255, say,
             amplifies rounding on inputs of 0 to 1.
         rtol, atol: Floats agree where |a - b| <= atol + rtol * |b|, or both are NaN, or both the
-            same infinity. Integers and bools agree where they are equal.
+            same infinity. Of bfloat16 and narrower floats neighbours agree, too. Integers and bools
+            agree where they are equal.
         timeout: Wall time for the graph's run, where `graph` is a file.
         threads: How many the run uses, likewise.
         shapes: Of random inputs with open axes, by name; by default some that suit the model.
@@ -265,6 +268,14 @@ def reference_outputs(
     # By its path, so that onnxruntime finds external data beside it.
     source = name if is_path else model.SerializeToString()  # type: ignore[union-attr]
     providers = ["CPUExecutionProvider"]
+    narrow = {spec.name: spec.dtype for spec in outputs if spec.dtype in NARROW_DTYPES}
+    if narrow or any(array.dtype.name in NARROW_DTYPES for array in inputs.values()):
+        model = _with_wide_ports(model)
+        source = model.SerializeToString()
+        inputs = {
+            name: plain(array).astype(np.float32) if array.dtype.name in NARROW_DTYPES else array
+            for name, array in inputs.items()
+        }
     try:
         session = onnxruntime.InferenceSession(source, options, providers=providers)
         if _fixes_other_shapes(session, inputs):
@@ -272,12 +283,21 @@ def reference_outputs(
             session = onnxruntime.InferenceSession(source, options, providers=providers)
         _check_names(name, session, inputs, outputs)
         names = [spec.name for spec in outputs]
-        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+        values = (_without_maps(value) for value in session.run(names, dict(inputs)))
+        found = dict(zip(names, values, strict=True))
+        return found | {name: found[name].astype(dtype) for name, dtype in narrow.items()}
     except ModelError:
         raise
     except Exception as error:  # onnxruntime's errors have no common base but this
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"onnxruntime cannot run {name}: {reason}") from error
+
+
+def _without_maps(value: Any) -> Array:
+    """What a ZipMap makes a sequence of maps of is a tensor in the graph: a row per map."""
+    if isinstance(value, list) and all(isinstance(row, dict) for row in value):
+        value = np.array([list(row.values()) for row in value], np.float32)
+    return value  # type: ignore[no-any-return]
 
 
 def _fixes_other_shapes(session: Any, inputs: Mapping[str, Array]) -> bool:
@@ -309,6 +329,38 @@ def _with_input_shapes(
     return copy
 
 
+def _with_wide_ports(model: ModelProto | str | os.PathLike[str]) -> ModelProto:
+    """A copy with float32 in the place of every narrow input and output.
+
+    onnxruntime takes no arrays of these dtypes in Python; every number of theirs is one of float32.
+    """
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(onnx.load(model) if isinstance(model, (str, os.PathLike)) else model)
+    graph, casts = copy.graph, {}
+    for value in (*graph.input, *graph.output):
+        tensor = value.type.tensor_type
+        dtype = tensor.elem_type and onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+        if dtype in NARROW_DTYPES:
+            casts[value.name] = tensor.elem_type
+            tensor.elem_type = onnx.TensorProto.FLOAT
+    inner = {name: f"{name}/narrow" for name in casts}
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [inner.get(name, name) for name in names]
+    for tensor in graph.initializer:
+        tensor.name = inner.get(tensor.name, tensor.name)
+    given = {value.name for value in graph.input}
+    for name, elem_type in casts.items():
+        ends = ([name], [inner[name]]) if name in given else ([inner[name]], [name])
+        to = elem_type if name in given else onnx.TensorProto.FLOAT
+        cast = onnx.helper.make_node("Cast", *ends, to=to)
+        graph.node.insert(0 if name in given else len(graph.node), cast)
+    del graph.value_info[:]
+    return copy
+
+
 def _check_names(
     name: str, session: Any, inputs: Mapping[str, Array], outputs: tuple[TensorSpec, ...]
 ) -> None:
@@ -335,8 +387,8 @@ def compare(
         expected: The reference's, of any shape; dtype float, integer or bool.
     """
     head = (name, expected.dtype.name, expected.shape)
-    is_float = expected.dtype.kind == "f"
-    non_finite = int(np.count_nonzero(~np.isfinite(expected))) if is_float else 0
+    is_float = kind(expected.dtype) == "f"
+    non_finite = int(np.count_nonzero(~np.isfinite(plain(expected)))) if is_float else 0
     if (found.dtype, found.shape) != (expected.dtype, expected.shape):
         problem = (
             f"is {found.dtype}{list(found.shape)}, onnxruntime has "
@@ -345,6 +397,9 @@ def compare(
         return OutputAgreement(*head, False, 0.0, 0.0, 0, None, None, None, non_finite, problem)
     if expected.size == 0:
         return OutputAgreement(*head, True, 0.0, 0.0, 0, None, None, None, non_finite)
+    if expected.dtype.name in NARROW_DTYPES:
+        rtol = max(rtol, step(expected.dtype))
+        found, expected = plain(found), plain(expected)
     difference, relative = _differences(found, expected)
     tolerance = np.zeros(expected.shape)
     if is_float:

@@ -49,7 +49,7 @@ def test_a_step_that_writes_into_the_weights_is_refused(chain: Graph) -> None:
 
 
 def test_a_symbol_that_is_no_c_name_is_refused(chain: Graph) -> None:
-    for symbol in ('x"]fn main(){}', "", "1st", "a b"):
+    for symbol in ('x"]fn main(){}', "", "1st", "a b", 1, None):
         kernel = replace(chain.kernels[0], symbol=symbol)
         with pytest.raises(ModelError, match="is not a C name"):
             check_description(replace(chain, kernels=(kernel,)))

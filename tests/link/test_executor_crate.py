@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from wasmgraph.link import crate_folder, find_rust
+from wasmgraph.metadata import DTYPE_NBYTES
 
 
 def cargo(target: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -53,6 +55,12 @@ def test_the_crate_is_clean(tmp_path: Path, arguments: tuple[str, ...]) -> None:
         pytest.skip(f"this Rust has no cargo {arguments[0]}")
     checked = cargo(tmp_path, *arguments)
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_crate_numbers_dtypes_as_the_compiler_does() -> None:
+    source = (crate_folder() / "src" / "graph.rs").read_text()
+    rows = re.findall(r'^    dtype\("(\w+)", "\w+", (\d)\),$', source, re.MULTILINE)
+    assert [(name, int(nbytes)) for name, nbytes in rows] == list(DTYPE_NBYTES.items())
 
 
 def test_the_crate_has_no_dependencies() -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tests.onnx_models import make_model, node
 from tests.optimise.test_shared_programs import run
 from wasmgraph.importer import import_model, load_model
+from wasmgraph.kernels.elementwise import Elementwise
 from wasmgraph.kernels.normalisation import ChannelNorm
 from wasmgraph.optimise import optimise
 from wasmgraph.optimise.program import Program
@@ -96,3 +97,66 @@ def test_scale_and_shift_may_be_computed() -> None:
     x, v = (rng.standard_normal(s).astype(np.float32) for s in ((1, 6, 5, 5), (6,)))
     got = np.frombuffer(run(program, 0)[0], np.float32).reshape(x.shape)
     np.testing.assert_allclose(got, normalised(x, 6, v * v, v), rtol=1e-4, atol=1e-4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 2), st.integers(1, 4), st.integers(1, 4), st.booleans(), st.booleans())
+def test_a_group_norm_that_was_taken_apart_is_one_kernel(
+    batch: int, groups: int, group: int, affine: bool, relu: bool
+) -> None:
+    channels = groups * group
+    shape = (batch, channels, 5, 3)
+    rng = np.random.default_rng(0)
+    gamma, beta = (rng.uniform(0.5, 2, (channels, 1, 1)).astype(np.float32) for _ in range(2))
+    weights = {
+        "ones": rng.uniform(0.5, 2, groups).astype(np.float32),
+        "zeros": rng.standard_normal(groups).astype(np.float32),
+        "apart": np.array([0, groups, -1]),
+        "back": np.array(shape),
+        "gamma": gamma,
+        "beta": beta,
+        "w": np.eye(channels, dtype=np.float32).reshape(channels, channels, 1, 1),
+    }
+    nodes = [
+        node("Conv", "x w", "a"),
+        node("Reshape", "a apart", "g"),
+        node("InstanceNormalization", "g ones zeros", "n"),
+        node("Reshape", "n back", "r"),
+    ]
+    if affine:
+        nodes += [node("Mul", "r gamma", "m"), node("Add", "beta m", "s")]
+    nodes.append(node("Relu" if relu else "Identity", "s" if affine else "r", "y"))
+    program = program_of(make_model(nodes, {"x": shape}, "y", weights))
+    kernels = [call.kernel for call in program.calls if isinstance(call.kernel, ChannelNorm)]
+    assert [kernel.group for kernel in kernels] == [group]
+    assert not any(isinstance(call.kernel, Elementwise) for call in program.calls)
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    want = normalised(x, groups, weights["ones"].repeat(group), weights["zeros"].repeat(group))
+    if affine:
+        want = want * gamma + beta
+    if relu:
+        want = np.maximum(want, 0)
+    got = np.frombuffer(run(program, 0)[0], np.float32).reshape(shape)
+    # Deviations of 15 values and more are well above 0.
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+def test_reshapes_that_mix_images_are_left_alone() -> None:
+    nodes = [
+        node("Reshape", "x apart", "g"),
+        node("InstanceNormalization", "g s b", "n"),
+        node("Reshape", "n back", "y"),
+    ]
+    weights = {
+        "s": np.ones(4, np.float32),
+        "b": np.zeros(4, np.float32),
+        "apart": np.array([1, 4, -1]),
+        "back": np.array([2, 2, 3, 3]),
+    }
+    program = program_of(make_model(nodes, {"x": (2, 2, 3, 3)}, "y", weights))
+    (kernel,) = (call.kernel for call in program.calls if isinstance(call.kernel, ChannelNorm))
+    assert kernel.group == 1
+    x = np.random.default_rng(0).standard_normal((2, 2, 3, 3)).astype(np.float32)
+    want = normalised(x.reshape(1, 4, 9), 4, weights["s"], weights["b"]).reshape(x.shape)
+    got = np.frombuffer(run(program, 0)[0], np.float32).reshape(x.shape)
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)

@@ -237,3 +237,13 @@ def test_an_operand_that_is_read_later_is_kept() -> None:
 
 def test_an_operand_that_lies_elsewhere_in_its_storage_is_kept() -> None:
     assert plan_memory(sums(2, offset=64)).arena_nbytes == 2048
+
+
+def test_an_empty_tensor_that_no_kernel_writes_has_a_place() -> None:
+    storages = [Storage("computed", 0), Storage("computed", 4)]
+    empty, least = (whole(storages, index) for index in range(2))
+    call = Call(KERNEL, (empty,), (least,), ("Min",), "min")
+    port = Port("y", "float32", (), least)
+    plan = plan_memory(Program(tuple(storages), {}, (), (port,), ((call,),)))
+    assert plan.buffers[0].region == "arena"
+    assert plan.buffers[0].nbytes == 0

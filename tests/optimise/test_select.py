@@ -70,6 +70,33 @@ class TestFusion:
         assert "conv2d + bias + add + relu" in descriptions(result)
         agrees_with_onnxruntime(nodes, (1, 8, 5, 5), weights)
 
+    @pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER"])
+    @pytest.mark.parametrize(("taps", "stride"), [(3, 1), (2, 1), (4, 3), (1, 2)])
+    def test_named_padding_is_part_of_the_convolution(
+        self, mode: str, taps: int, stride: int
+    ) -> None:
+        nodes = [node("Conv", "x w", "y", auto_pad=mode, strides=[stride, stride])]
+        weights = {"w": weight(8, 3, taps, taps)}
+        result = program(nodes, (1, 3, 9, 8), weights)
+        assert not any(isinstance(call.kernel, TirKernel) for call in result.calls)
+        agrees_with_onnxruntime(nodes, (1, 3, 9, 8), weights)
+
+    def test_padding_with_a_constant_keeps_the_layout(self) -> None:
+        nodes = [
+            node("Conv", "x w", "c"),
+            node("Pad", "c widths value", "p"),
+            node("Conv", "p w", "y"),
+        ]
+        weights = {
+            "w": weight(8, 8, 3, 3),
+            "widths": np.array([0, 0, 1, 2, 0, 0, 0, 3]),
+            "value": np.float32(-1.5),
+        }
+        result = program(nodes, (1, 8, 6, 6), weights)
+        assert not any(isinstance(call.kernel, TirKernel) for call in result.calls)
+        assert descriptions(result).count("copy") == 2
+        agrees_with_onnxruntime(nodes, (1, 8, 6, 6), weights)
+
     @pytest.mark.parametrize("slopes", [(8, 1, 1), (1,), (1, 8, 1, 1), (1, 5, 1), (5,)])
     def test_prelu_joins_the_convolution(self, slopes: tuple[int, ...]) -> None:
         nodes = [node("Conv", "x w b", "c"), node("PRelu", "c s", "y")]

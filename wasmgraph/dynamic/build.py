@@ -198,10 +198,13 @@ class _Builder:
         outputs: Sequence[Value],
         bodies: Sequence[Any],
     ) -> None:
+        numbers = tuple(int(word) for word in words)
+        if any(not -(2**31) <= number < 2**31 for number in numbers):
+            raise Unsupported("one of its attributes does not fit 32 bits")
         self._scope.nodes.append(
             Node(
                 operator,
-                tuple(int(word) for word in words),
+                numbers,
                 tuple(None if value is None else value.slot for value in inputs),
                 tuple(value.slot for value in outputs),
                 (),

@@ -124,13 +124,18 @@ def static_graph(network: Network, reporter: Reporter = SILENT) -> RelaxGraph:
     """
     from wasmgraph.importer.normalise import normalise
     from wasmgraph.importer.relax_graph import build_relax
-    from wasmgraph.importer.support import reject_impossible_tensors, reject_unsupported
+    from wasmgraph.importer.support import (
+        reject_impossible_tensors,
+        reject_unsupported,
+        reject_wide_attributes,
+    )
 
     reject_unsupported(network, upgraded=False)
     normalise(network)
     reporter.log(f"{len(network.nodes)} nodes after normalisation, opset {network.opset}")
     reject_unsupported(network, upgraded=True)
     reject_impossible_tensors(network)
+    reject_wide_attributes(network)
     return build_relax(network)
 
 

@@ -7,7 +7,9 @@ operators can be compiled.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import external_data_helper
 
 from wasmgraph.errors import ModelError, Obstacle, UnsupportedModelError
+from wasmgraph.importer.wellformed import check_wellformed
 
 MAX_WEIGHT_BYTES = 2**31 - 1
 """A wasm32 memory has 4 GiB; rustc and protobuf both stop at 2 GiB of weights in one file."""
@@ -154,19 +157,24 @@ def _check_tensors(proto: onnx.ModelProto, name: str) -> None:
     """Refuse tensors whose declared and stored sizes differ, before anything allocates them."""
     total = 0
     for tensor in _all_tensors(proto):
-        elements = 1
-        for dim in tensor.dims:
-            if dim < 0:
-                raise ModelError(f"{name}: initializer {tensor.name!r} has a negative dimension")
-            elements *= dim
+        total += tensor.ByteSize()
+        what = f"{name}: the stored tensor {tensor.name!r}"
+        if any(dim < 0 for dim in tensor.dims):
+            raise ModelError(f"{what} has a negative dimension")
+        elements = math.prod(tensor.dims)
         if tensor.HasField("raw_data") and tensor.data_type in _ITEM_BITS:
             expected = (elements * _ITEM_BITS[tensor.data_type] + 7) // 8
-            if len(tensor.raw_data) != expected:
-                raise ModelError(
-                    f"{name}: initializer {tensor.name!r} of shape {list(tensor.dims)} needs "
-                    f"{expected} bytes, the file has {len(tensor.raw_data)}"
-                )
-        total += tensor.ByteSize()
+            found, unit = len(tensor.raw_data), "bytes"
+        elif tensor.data_type in _TYPED_FIELDS:
+            field, per_element = _TYPED_FIELDS[tensor.data_type]
+            expected = elements * per_element
+            found, unit = len(getattr(tensor, field)), f"numbers in {field}"
+        else:
+            continue
+        if found != expected:
+            raise ModelError(
+                f"{what} of shape {list(tensor.dims)} needs {expected} {unit}, the file has {found}"
+            )
     if total > MAX_WEIGHT_BYTES:
         raise ModelError(
             f"{name} has {total / 2**30:.1f} GiB of weights; a graph can hold less than 2 GiB"
@@ -191,6 +199,27 @@ def _item_bits() -> dict[int, int]:
 
 _ITEM_BITS = _item_bits()
 
+_TYPED_FIELDS = {
+    onnx.TensorProto.DataType.Value(data_type): (field, count)
+    for field, count, data_types in (
+        ("float_data", 1, ("FLOAT",)),
+        ("float_data", 2, ("COMPLEX64",)),
+        ("double_data", 1, ("DOUBLE",)),
+        ("double_data", 2, ("COMPLEX128",)),
+        ("int64_data", 1, ("INT64",)),
+        ("uint64_data", 1, ("UINT32", "UINT64")),
+        (
+            "int32_data",
+            1,
+            ("INT32", "INT16", "INT8", "UINT16", "UINT8", "BOOL", "FLOAT16", "BFLOAT16"),
+        ),
+        ("string_data", 1, ("STRING",)),
+    )
+    for data_type in data_types
+}
+"""Where a tensor without raw bytes keeps its numbers, and how many of them make an element. Types
+that are packed more tightly are left to whoever reads them."""
+
 
 def _check(proto: onnx.ModelProto, name: str) -> None:
     if proto.graph.sparse_initializer:
@@ -204,10 +233,11 @@ def _check(proto: onnx.ModelProto, name: str) -> None:
         )
     if not proto.graph.output:
         raise ModelError(f"{name} is not a valid ONNX model: its graph has no outputs")
-    names = [value.name for value in proto.graph.output]
-    twice = next((output for output in names if names.count(output) > 1), None)
+    outputs = Counter(value.name for value in proto.graph.output)
+    twice = next((output for output, times in outputs.items() if times > 1), None)
     if twice is not None:
         raise ModelError(f"{name} is not a valid ONNX model: it lists the output {twice!r} twice")
+    check_wellformed(proto, name)
     try:
         onnx.checker.check_model(_for_checker(proto))
     except onnx.checker.ValidationError as error:

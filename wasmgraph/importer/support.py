@@ -13,6 +13,7 @@ from wasmgraph.importer.normalise.contrib import is_contrib
 from wasmgraph.importer.normalise.expand_quantised import is_expanded
 from wasmgraph.importer.normalise.inline import has_function_body
 from wasmgraph.importer.normalise.legacy import is_legacy
+from wasmgraph.importer.normalise.machine_learning import is_dropped, is_plain
 from wasmgraph.metadata import DTYPE_NBYTES, MAX_TENSOR_NBYTES, NARROW_DTYPES
 
 # Operators that left ONNX; upgrading the opset replaces them by their successors.
@@ -95,6 +96,26 @@ def reject_impossible_tensors(network: Network) -> None:
         raise unsupported(network, obstacles)
 
 
+_INT32 = range(-(2**31), 2**31)
+
+
+def reject_wide_attributes(network: Network) -> None:
+    """Refuse integers among ai.onnx's attributes that TVM and the kernels would cut to 32 bits.
+
+    Raises:
+        UnsupportedModelError: lists every node that has one.
+    """
+    obstacles = []
+    for node in network.nodes:
+        for attribute in () if node.domain else node.attribute:
+            wide = [number for number in (attribute.i, *attribute.ints) if number not in _INT32]
+            if wide:
+                reason = f"its {attribute.name} {wide[0]} does not fit 32 bits"
+                obstacles.append(Obstacle(node.name, node.op_type, reason))
+    if obstacles:
+        raise unsupported(network, obstacles)
+
+
 def _check_extents(node: onnx.NodeProto, network: Network) -> None:
     def shape(name: str) -> tuple[int, ...]:
         known = network.types.get(name)
@@ -120,6 +141,8 @@ def _all_nodes(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
 
 def _will_be_replaced(node: onnx.NodeProto, network: Network) -> bool:
     if is_legacy(node, network) or is_contrib(node) or is_expanded(node):
+        return True
+    if is_plain(node) or is_dropped(node, network):
         return True
     if has_function_body(node.domain, node.op_type, network):
         return True

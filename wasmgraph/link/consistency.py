@@ -35,7 +35,7 @@ def check_description(graph: Graph) -> None:
             _check_tensor(f"{kind} {tensor.name!r}", tensor, sizes)
     for kernel in graph.kernels:
         _require(
-            _SYMBOL.fullmatch(kernel.symbol) is not None,
+            isinstance(kernel.symbol, str) and _SYMBOL.fullmatch(kernel.symbol) is not None,
             f"kernel symbol {kernel.symbol!r} is not a C name",
         )
     for number, step in enumerate(graph.steps):

@@ -25,6 +25,7 @@ def optimise(
     Raises:
         UnsupportedModelError: an operator has no kernel.
     """
+    from wasmgraph.optimise.channel_norms import join_channel_norms
     from wasmgraph.optimise.opgraph import extract
     from wasmgraph.optimise.parallel import share_out
     from wasmgraph.optimise.pipeline import run_passes
@@ -33,5 +34,6 @@ def optimise(
     assert imported.graph is not None  # only static models come here
     module = run_passes(imported.graph.module, reporter)
     graph = extract(module, imported.graph)
+    join_channel_norms(graph)
     program = select_kernels(graph, imported.graph, imported.source.name, options)
     return share_out(program) if options.threads else program

@@ -74,10 +74,12 @@ def _lives(program: Program) -> list[_Life]:
     last: dict[int, int] = {}
     for index, stage in enumerate(program.stages):
         for call in stage:
-            for place in call.writes:
-                first.setdefault(place.storage, index)
             for place in (*call.reads, *call.writes):
                 last[place.storage] = index
+            # Nobody writes a tensor without elements, and yet a reduction may read it.
+            empty = [place for place in call.reads if not program.storages[place.storage].nbytes]
+            for place in (*empty, *call.writes):
+                first.setdefault(place.storage, index)
     return [_Life(s, program.storages[s].nbytes, first[s], last[s]) for s in first]
 
 

@@ -43,6 +43,14 @@ def kind(dtype: np.dtype[Any]) -> str:
     return {"i": "i", "u": "u"}.get(dtype.name[0], "f")
 
 
+def step(dtype: np.dtype[Any]) -> float:
+    """How far neighbours of a narrow dtype lie apart, in relation to them; 0 of integers."""
+    import ml_dtypes
+
+    info = ml_dtypes.finfo(dtype) if kind(dtype) == "f" else None  # type: ignore[no-untyped-call]
+    return 0.0 if info is None else float(info.eps)
+
+
 def limits(dtype: np.dtype[Any]) -> tuple[int, int]:
     """The least and the largest integer of a dtype."""
     if dtype.name in NARROW_DTYPES:

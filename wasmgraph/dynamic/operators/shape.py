@@ -30,7 +30,8 @@ def _dropout(view: NodeView) -> list[Value]:
 
 
 def _shape(view: NodeView) -> list[Value]:
-    words = [view.attribute("start", 0), view.attribute("end", _TO_THE_END)]
+    bounds = (view.attribute("start", 0), view.attribute("end", _TO_THE_END))
+    words = [max(-_TO_THE_END, min(bound, _TO_THE_END)) for bound in bounds]
     return view.emit("shape", [view.input(0)], ["int64"], words)
 
 

@@ -9,11 +9,19 @@ _LAYOUT = (
     "ORT_ENABLE_EXTENDED instead of ORT_ENABLE_ALL"
 )
 
+_STRINGS = "strings are not supported; encode them as numbers before the model"
+
 _REASONS = {
     ("com.microsoft", "ReorderInput"): _LAYOUT,
     ("com.microsoft", "ReorderOutput"): _LAYOUT,
     ("com.microsoft", "NhwcMaxPool"): _LAYOUT,
     ("com.microsoft", "NhwcFusedConv"): _LAYOUT,
+    ("ai.onnx.ml", "CategoryMapper"): _STRINGS,
+    ("ai.onnx.ml", "CastMap"): "maps are not supported",
+    ("ai.onnx.ml", "DictVectorizer"): "maps are not supported",
+    ("ai.onnx.ml", "ZipMap"): (
+        "maps are not supported; convert with the option zipmap=False, or let it be the last node"
+    ),
     ("com.microsoft", "QLinearConv"): "channel-last images in QLinearConv are not supported",
 }
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from tvm import relax
+
 from wasmgraph.importer.converters.library import counted, library_call, suffix_of_moved
 from wasmgraph.importer.converters.static import (
     constant,
@@ -16,15 +19,20 @@ from wasmgraph.importer.converters.static import (
 )
 
 
-def pad(_bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
-    """Pad with a value known only at run time, or by less than nothing; None for the rest."""
+def pad(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    """Pad, unless it mirrors or repeats, or pads other types by a known value: None then."""
     x, value = inputs[0], operand(inputs, 2)
     shape, dtype = shape_of(x), dtype_of(x)
     begin, end = _both_sides(inputs, len(shape))
     if attrs.get("mode", b"constant") != b"constant":
         return None
-    if min([0, *begin, *end]) == 0 and (value is None or constant_value(value) is not None):
-        return None
+    known = np.zeros(1) if value is None else constant_value(value)
+    if min([0, *begin, *end]) == 0 and known is not None:
+        if dtype != "float32":
+            return None
+        # TVM's converter makes a kernel at once, which nobody recognises as padding.
+        widths = [width for pair in zip(begin, end, strict=True) for width in pair]
+        return bb.normalize(relax.op.nn.pad(x, widths, "constant", float(known.reshape(()))))
     if value is None:
         value = constant(0, dtype)
     found = tuple(n + before + after for n, before, after in zip(shape, begin, end, strict=True))

@@ -14,6 +14,7 @@ from wasmgraph.importer.converters import (
     arithmetic,
     axes,
     elementwise,
+    encoders,
     generators,
     indexing,
     linear,
@@ -26,6 +27,8 @@ from wasmgraph.importer.converters import (
     resize,
     scatter,
     spectra,
+    svm,
+    trees,
     windows,
 )
 from wasmgraph.importer.quantisation import DOMAIN
@@ -81,6 +84,16 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
 }
 
 CONVERTERS |= quantised.CONVERTERS
+
+CONVERTERS |= {
+    ("ai.onnx.ml", "LabelEncoder"): encoders.label_encoder,
+    ("ai.onnx.ml", "OneHotEncoder"): encoders.one_hot_encoder,
+    ("ai.onnx.ml", "SVMClassifier"): svm.svm_classifier,
+    ("ai.onnx.ml", "SVMRegressor"): svm.svm_regressor,
+    ("ai.onnx.ml", "TreeEnsemble"): trees.tree_ensemble,
+    ("ai.onnx.ml", "TreeEnsembleClassifier"): trees.tree_classifier,
+    ("ai.onnx.ml", "TreeEnsembleRegressor"): trees.tree_regressor,
+}
 
 FOR_MORE_OUTPUTS: dict[tuple[str, str], Converter] = {
     ("", "LayerNormalization"): normalisation.layer_norm_with_statistics,

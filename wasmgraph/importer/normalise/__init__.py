@@ -12,14 +12,17 @@ import onnx
 
 from wasmgraph.errors import ModelError
 from wasmgraph.importer.network import Network, subgraphs
+from wasmgraph.importer.normalise.auto_pad import write_out_padding
 from wasmgraph.importer.normalise.contrib import expand_contrib
 from wasmgraph.importer.normalise.expand_quantised import expand_quantised
 from wasmgraph.importer.normalise.fold import fold_constants
 from wasmgraph.importer.normalise.inline import inline_schema_functions
 from wasmgraph.importer.normalise.integer_products import multiply_integers
 from wasmgraph.importer.normalise.legacy import replace_legacy
+from wasmgraph.importer.normalise.machine_learning import drop_zip_maps, expand_machine_learning
 from wasmgraph.importer.normalise.move_quantised import move_quantised
 from wasmgraph.importer.normalise.narrow import store_narrow
+from wasmgraph.importer.normalise.operands import check_operands
 from wasmgraph.importer.normalise.simplify import (
     drop_empty_operands,
     remove_dead_nodes,
@@ -30,14 +33,18 @@ from wasmgraph.importer.normalise.upgrade import upgrade_opset
 from wasmgraph.importer.normalise.widen import widen_halves
 
 PASSES = (
+    drop_zip_maps,
     replace_legacy,
     upgrade_opset,
     expand_quantised,
     expand_contrib,
+    expand_machine_learning,
     inline_schema_functions,
     remove_no_ops,
     fold_constants,
+    check_operands,
     pad_transposed_convolutions,
+    write_out_padding,
     widen_halves,
     remove_no_ops,
     store_narrow,
@@ -76,7 +83,7 @@ def normalise(network: Network) -> None:
     """Run the passes in order, on a network whose input shapes are fixed.
 
     Raises:
-        ModelError: the shapes contradict each other.
+        ModelError: the shapes contradict each other, or a node has what it cannot have.
     """
     for step in PASSES:
         step(network)

@@ -6,17 +6,30 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import onnx
 from onnx import defs, helper, inliner
+from onnx.checker import ValidationError
+from onnx.shape_inference import InferenceError
 
+from wasmgraph.errors import ModelError
 from wasmgraph.importer.converters import find_converter, is_supported
 from wasmgraph.importer.network import Network, network_to_proto, subgraphs
 from wasmgraph.importer.normalise.fold import infer_shapes
 
 
 def inline_local_functions(network: Network) -> None:
-    """Inline the functions that the model itself defines."""
-    if network.functions:
-        _take_nodes(network, inliner.inline_local_functions(network_to_proto(network)))
-        network.functions = []
+    """Inline the functions that the model itself defines.
+
+    Raises:
+        ModelError: onnx's inliner cannot do it, such as for a function without one of its outputs.
+    """
+    if not network.functions:
+        return
+    try:
+        proto = inliner.inline_local_functions(network_to_proto(network))
+    except (RuntimeError, ValueError, ValidationError, InferenceError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{network.name}: its functions cannot be inlined: {reason}") from error
+    _take_nodes(network, proto)
+    network.functions = []
 
 
 def inline_schema_functions(

@@ -6,13 +6,14 @@ where both have the same parameters neither is left: activations stay bytes from
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
 from onnx import helper
 
-from wasmgraph.importer.network import Network, TensorType, attributes
+from wasmgraph.importer.network import Network, TensorType, all_inputs, attributes
 from wasmgraph.importer.normalise.fold import fold_once
 from wasmgraph.importer.quantisation import Quantised, parameter, read_quantised
 
@@ -28,7 +29,9 @@ _MOVERS = frozenset(
 
 def move_quantised(network: Network) -> None:
     """Move every DequantizeLinear of one scale down, and drop pairs that do nothing."""
-    moving = _Moving(network, {}, {}, [])
+    readers = Counter(name for node in network.nodes for name in all_inputs(node))
+    readers.update(network.output_names)
+    moving = _Moving(network, readers, {}, {}, [])
     for node in network.nodes:
         moving.visit(node)
     network.nodes = moving.kept
@@ -40,12 +43,14 @@ class _Moving:
     """One walk through the network.
 
     Attributes:
+        readers: How many there are of each tensor.
         made: The node that computes each tensor, as it is now.
         alias: Tensors that turned out to be another one.
         kept: The nodes so far.
     """
 
     network: Network
+    readers: Mapping[str, int]
     made: dict[str, onnx.NodeProto]
     alias: dict[str, str]
     kept: list[onnx.NodeProto]
@@ -55,7 +60,7 @@ class _Moving:
             node.input[index] = self.alias.get(name, name)
         if node.domain:
             self.keep(node)
-        elif node.op_type == "QuantizeLinear" and self.undoes(node):
+        elif node.op_type == "QuantizeLinear" and (self.undoes(node) or self.joins(node)):
             return
         elif node.op_type in _MOVERS and not any(node.output[1:] if _has_one(node) else ()):
             source = self.sources(node)
@@ -85,6 +90,37 @@ class _Moving:
             self.alias[node.output[0]] = source.name
             return True
         return False
+
+    def joins(self, node: onnx.NodeProto) -> bool:
+        """Quantise the parts of a concatenation that nobody else reads, instead of the whole."""
+        whole = self.made.get(node.input[0])
+        if whole is None or whole.op_type != "Concat" or self.readers[node.input[0]] > 1:
+            return False
+        scale = self.network.weights.get(node.input[1])
+        known = self.network.types.get(node.output[0])
+        if scale is None or scale.size != 1 or known is None:
+            return False
+        if any(name not in self.network.types for name in whole.input):
+            return False
+        self.kept.remove(whole)
+        parts = []
+        for index, name in enumerate(whole.input):
+            part = onnx.NodeProto()
+            part.CopyFrom(node)
+            part.input[0] = name
+            part.output[0] = f"{node.output[0]}/{index}"
+            part.name = f"{node.name}/{index}"
+            shape = self.network.types[name].shape
+            self.network.types[part.output[0]] = TensorType(known.dtype, shape)
+            self.visit(part)
+            parts.append(self.alias.get(part.output[0], part.output[0]))
+        joined = onnx.NodeProto()
+        joined.CopyFrom(whole)
+        del joined.input[:]
+        joined.input.extend(parts)
+        joined.output[0] = node.output[0]
+        self.keep(joined)
+        return True
 
     def sources(self, node: onnx.NodeProto) -> list[Quantised] | None:
         """How what a node moves is quantised, if the integers can be moved in its stead."""

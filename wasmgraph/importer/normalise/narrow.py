@@ -40,7 +40,7 @@ MOVERS = frozenset(
 def store_narrow(network: Network) -> None:
     """Rewrite every narrow tensor and the nodes that read or write one.
 
-    Runs after `widen_halves`, so that bfloat16 is left at inputs and outputs only.
+    Runs after `widen_halves`, so that bfloat16 is left at inputs, outputs and BitCast only.
 
     Raises:
         UnsupportedModelError: nodes compute with narrow tensors otherwise; lists each.

@@ -6,6 +6,7 @@ import re
 
 import onnx
 from onnx import version_converter
+from onnx.shape_inference import InferenceError
 
 from wasmgraph.errors import ModelError
 from wasmgraph.importer.network import Network, network_to_proto
@@ -23,12 +24,15 @@ def upgrade_opset(network: Network) -> None:
     Raises:
         ModelError: ONNX's version converter cannot do it.
     """
+    if "" not in network.opsets and all(node.domain for node in network.nodes):
+        # Nothing but operators of other domains, such as ai.onnx.ml: any opset will do.
+        network.opset = network.opsets[""] = TARGET_OPSET
     if network.opset >= TARGET_OPSET:
         return
     proto = network_to_proto(network)
     try:
         upgraded = version_converter.convert_version(proto, TARGET_OPSET)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, InferenceError, version_converter.ConvertError) as error:
         raise ModelError(
             f"{network.name}: cannot upgrade from opset {network.opset} to {TARGET_OPSET}: "
             + _CHECK.sub("", str(error)).strip(),

@@ -21,6 +21,8 @@ _HALVES = {"float16": onnx.TensorProto.FLOAT16, "bfloat16": onnx.TensorProto.BFL
 def widen_halves(network: Network) -> None:
     """Make every float16 and bfloat16 tensor but the graph's inputs and outputs float32.
 
+    BitCast's operands are left, too: it is their bits that matter.
+
     Runs after constant folding, when no Constant nodes are left.
     """
     half_outputs = {
@@ -35,12 +37,19 @@ def widen_halves(network: Network) -> None:
         if array.dtype.name in _HALVES:
             network.weights[name] = array.astype(np.float32)
     renamed = {name: f"{name}/float32" for name in (*half_inputs, *half_outputs)}
+    nodes = [_cast(name, renamed[name], _SINGLE) for name in half_inputs]
     for node in network.nodes:
+        is_bits = node.op_type == "BitCast" and not node.domain
+        halves = [network.types.get(name) for name in (*node.input, *node.output)]
         for names in (node.input, node.output):
             for index, name in enumerate(names):
                 names[index] = renamed.get(name, name)
-        _widen_attributes(node)
-    network.nodes[:0] = [_cast(name, renamed[name], _SINGLE) for name in half_inputs]
+        if is_bits:
+            nodes += _with_halves(node, *halves)
+        else:
+            _widen_attributes(node)
+            nodes.append(node)
+    network.nodes = nodes
     for name, dtype in half_outputs.items():
         if name in network.weights:
             network.weights[renamed[name]] = network.weights.pop(name)
@@ -51,6 +60,20 @@ def widen_halves(network: Network) -> None:
 
 def _is_half(known: TensorType | None) -> bool:
     return known is not None and known.dtype.name in _HALVES
+
+
+def _with_halves(
+    node: onnx.NodeProto, source: TensorType | None, target: TensorType | None
+) -> list[onnx.NodeProto]:
+    """A BitCast, whose own operands stay 16 bits wide, with what converts them."""
+    before, after, place = [], [], node.output[0]
+    if source is not None and _is_half(source):
+        before.append(_cast(node.input[0], f"{place}/bits", _HALVES[source.dtype.name]))
+        node.input[0] = f"{place}/bits"
+    if _is_half(target):
+        after.append(_cast(f"{place}/half", place, _SINGLE))
+        node.output[0] = f"{place}/half"
+    return [*before, node, *after]
 
 
 def _cast(source: str, target: str, dtype: int) -> onnx.NodeProto:

@@ -151,7 +151,8 @@ def expand_nodes(network: Network, choose: Callable[[onnx.NodeProto], Expansion 
         choose: What writes the node, or None where it stays.
 
     Raises:
-        UnsupportedModelError: expansions refuse nodes with NotImplementedError; lists all of them.
+        UnsupportedModelError: expansions refuse nodes with NotImplementedError, or find them
+            malformed; lists all of them.
     """
     found: list[onnx.NodeProto] = []
     obstacles = []
@@ -163,8 +164,11 @@ def expand_nodes(network: Network, choose: Callable[[onnx.NodeProto], Expansion 
         writer = NodeWriter(network, node, found)
         try:
             expand(writer)
-        except NotImplementedError as error:
-            obstacles.append(Obstacle(node.name, f"{node.domain}.{node.op_type}", str(error)))
+        except (ArithmeticError, LookupError, NotImplementedError, TypeError, ValueError) as error:
+            reason = str(error)
+            if not isinstance(error, NotImplementedError):
+                reason = f"its attributes or operands make no sense ({reason})"
+            obstacles.append(Obstacle(node.name, f"{node.domain}.{node.op_type}", reason))
             found.append(node)
         else:
             writer.finish()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wasmgraph.kernels.chain import Chain, Step
+from wasmgraph.optimise.channel_norms import per_channel
 from wasmgraph.optimise.fuse import Group
 from wasmgraph.optimise.select.builder import Builder
 
@@ -30,7 +30,7 @@ def peel_bias(
         bias = np.full(shape[channel_axis], added, np.float32)
         return bias, _without_first(chain, None), operands
     info = builder.graph.tensors[operands[added - 1]]
-    vector = _per_channel(info.constant, shape, channel_axis)
+    vector = per_channel(info.constant, shape, channel_axis)
     if vector is None:
         return None, chain, operands
     rest = tuple(t for i, t in enumerate(operands) if i != added - 1)
@@ -48,17 +48,6 @@ def _first_addition(chain: Chain) -> float | int | None:
         return None
     other = max(first.args)
     return None if any(other in step.args for step in chain.steps[1:]) else other
-
-
-def _per_channel(
-    array: NDArray[Any] | None, shape: Sequence[int], axis: int
-) -> NDArray[Any] | None:
-    if array is None or array.ndim > len(shape):
-        return None
-    full = array.reshape((1,) * (len(shape) - array.ndim) + array.shape)
-    if full.size != full.shape[axis] or full.shape[axis] not in (1, shape[axis]):
-        return None
-    return np.ascontiguousarray(np.broadcast_to(full.reshape(-1), (shape[axis],)), np.float32)
 
 
 def _without_first(chain: Chain, dropped: int | None) -> Chain:

@@ -6,6 +6,7 @@ from wasmgraph.kernels.pooling import Pool, separated
 from wasmgraph.kernels.resize import Kind, Resize, axis_table
 from wasmgraph.optimise.opgraph import Op
 from wasmgraph.optimise.select.builder import Builder
+from wasmgraph.optimise.select.byte_images import max_pool_bytes
 from wasmgraph.optimise.view import View, channel_last
 
 SEPARATE_FROM = 5
@@ -24,6 +25,9 @@ def _channel_last(builder: Builder, op: Op) -> View | None:
 
 def pool(builder: Builder, op: Op) -> bool:
     """max_pool2d and avg_pool2d."""
+    info = builder.graph.tensors[op.inputs[0]]
+    if op.kind == "nn.max_pool2d" and info.dtype in ("int8", "uint8") and 0 not in info.shape:
+        return max_pool_bytes(builder, op)
     view = _channel_last(builder, op)
     if view is None or view.size == 0:
         return False

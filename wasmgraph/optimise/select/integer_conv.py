@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wasmgraph.kernels.byte_padding import PadBytes
 from wasmgraph.kernels.chain import IDENTITY
 from wasmgraph.kernels.contraction import BatchAxis
 from wasmgraph.kernels.integer_depthwise import (
@@ -25,6 +24,7 @@ from wasmgraph.kernels.typed import numbers_apart
 from wasmgraph.optimise.fuse import Group
 from wasmgraph.optimise.opgraph import Op
 from wasmgraph.optimise.select.builder import Builder
+from wasmgraph.optimise.select.byte_images import adjacent_channels, padded_bytes
 from wasmgraph.optimise.select.elementwise import describe
 from wasmgraph.optimise.select.integer_products import (
     Product,
@@ -47,7 +47,8 @@ def select_integer_conv(builder: Builder, group: Group) -> bool:
     shape = builder.graph.tensors[anchor.outputs[0]].shape
     channels = builder.graph.tensors[anchor.inputs[0]].shape[1]
     zero = int(anchor.attrs.parameters["zero"])
-    source = _padded(builder, builder.view(anchor.inputs[0]), window, zero, group.nodes)
+    source = adjacent_channels(builder, builder.view(anchor.inputs[0]), group.nodes)
+    source = padded_bytes(builder, source, window.before, window.after, zero, group.nodes)
     space = range(2, len(shape))
     rows = [(shape[0], source.strides[0])]
     rows += [(shape[a], source.strides[a] * window.strides[a - 2]) for a in space]
@@ -164,28 +165,3 @@ def _window(anchor: Op) -> Window:
         tuple(pads[half:]),
         parameters["group"],
     )
-
-
-def _padded(builder: Builder, view: View, window: Window, zero: int, nodes: frozenset[int]) -> View:
-    """The image with adjacent channels and a border of zero points."""
-    order = channel_last(len(view.shape))
-    if view.shape[1] > 1 and view.strides[1] != 1:
-        view = builder.dense(view, nodes, order)
-    if not any((*window.before, *window.after)):
-        return view
-    before, after = (0, 0, *window.before), (0, 0, *window.after)
-    shape = [n + b + a for n, b, a in zip(view.shape, before, after, strict=True)]
-    out = builder.allocate(shape, view.dtype, order)
-    size = view.itemsize
-    if size > 1:
-        assert zero == 0, "only bytes have a zero point"
-    arranged = tuple(view.shape[a] for a in order)
-    kernel = PadBytes(
-        (*arranged[:-1], arranged[-1] * size),
-        (*(view.strides[a] * size for a in order[:-1]), 1),
-        tuple(before[a] for a in order),
-        tuple(after[a] for a in order),
-        zero & 0xFF,
-    )
-    builder.emit(kernel, [view], [out], nodes, "pad")
-    return out

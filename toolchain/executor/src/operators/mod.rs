@@ -32,6 +32,7 @@ macro_rules! export {
 pub mod axes;
 pub mod binary;
 mod columns;
+mod labels;
 mod linear;
 mod narrow;
 pub mod number;
@@ -40,7 +41,10 @@ mod pooling;
 mod regions;
 mod resample;
 pub mod scatter;
+mod scores;
 mod spectra;
+mod svm;
+mod trees;
 pub mod words;
 
 /// What an operator answers where all is well.

@@ -119,6 +119,56 @@ mod vectors {
         pub step: usize,
     }
 
+    macro_rules! loaded {
+        ($from:ident, [$($v:literal)+]) => {
+            [$(v128_load($from.add(4 * $v).cast())),+]
+        };
+    }
+
+    macro_rules! multiply_add {
+        ($sums:ident, $r:literal, $x:ident, $line:ident, [$($v:literal)+]) => {
+            $($sums[$r][$v] = f32x4_add($sums[$r][$v], f32x4_mul($x, $line[$v]));)+
+        };
+    }
+
+    macro_rules! add_to {
+        ($place:ident, $sums:ident, $r:literal, [$($v:literal)+]) => {
+            $(
+                let vector = $place.add(4 * $v).cast::<v128>();
+                v128_store(vector, f32x4_add(v128_load(vector), $sums[$r][$v]));
+            )+
+        };
+    }
+
+    /// Rows by vectors, each with a register of its own: the compiler keeps sums in memory where
+    /// these are loops.
+    macro_rules! tile {
+        ($name:ident, $rows:literal: [$($r:literal)+], $count:literal: $vectors:tt) => {
+            unsafe fn $name(a: *const f32, b: *const f32, out: *mut f32, shape: &Shape) {
+                let mut sums = [[f32x4_splat(0.0); $count]; $rows];
+                for k in 0..shape.depth {
+                    let from = b.add(k * shape.step_b);
+                    let line = loaded!(from, $vectors);
+                    $(
+                        let x = v128_load32_splat(a.add($r * shape.depth + k).cast());
+                        multiply_add!(sums, $r, x, line, $vectors);
+                    )+
+                }
+                $(
+                    let place = out.add($r * shape.step);
+                    add_to!(place, sums, $r, $vectors);
+                )+
+            }
+        };
+    }
+
+    tile!(four_wide, 4: [0 1 2 3], 2: [0 1]);
+    tile!(four_narrow, 4: [0 1 2 3], 1: [0]);
+    tile!(one_wide, 1: [0], 4: [0 1 2 3]);
+    tile!(one_narrow, 1: [0], 1: [0]);
+
+    type Tile = unsafe fn(*const f32, *const f32, *mut f32, &Shape);
+
     /// Answers how many columns are done: all but less than four.
     ///
     /// # Safety
@@ -131,66 +181,26 @@ mod vectors {
         columns: usize,
     ) -> usize {
         let mut row = 0;
-        while row + 4 <= shape.rows {
-            strips::<4, 2>(a, b, out, shape, row, columns);
-            row += 4;
-        }
         while row < shape.rows {
-            strips::<1, 8>(a, b, out, shape, row, columns);
-            row += 1;
-        }
-        columns & !3
-    }
-
-    /// Rows from `row` on in strips of V vectors, and what is left in strips of one.
-    unsafe fn strips<const R: usize, const V: usize>(
-        a: *const f32,
-        b: *const f32,
-        out: *mut f32,
-        shape: &Shape,
-        row: usize,
-        columns: usize,
-    ) {
-        let mut column = 0;
-        let a = a.add(row * shape.depth);
-        let out = out.add(row * shape.step);
-        while column + 4 * V <= columns {
-            tile::<R, V>(a, b.add(column), out.add(column), shape);
-            column += 4 * V;
-        }
-        while column + 4 <= columns {
-            tile::<R, 1>(a, b.add(column), out.add(column), shape);
-            column += 4;
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn tile<const R: usize, const V: usize>(
-        a: *const f32,
-        b: *const f32,
-        out: *mut f32,
-        shape: &Shape,
-    ) {
-        let mut sums: [[v128; V]; R] = [[f32x4_splat(0.0); V]; R];
-        for k in 0..shape.depth {
-            let line = b.add(k * shape.step_b);
-            let mut factors = [f32x4_splat(0.0); V];
-            for (v, factor) in factors.iter_mut().enumerate() {
-                *factor = v128_load(line.add(4 * v).cast());
-            }
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let x = v128_load32_splat(a.add(r * shape.depth + k).cast());
-                for (sum, &factor) in sums.iter_mut().zip(&factors) {
-                    *sum = f32x4_add(*sum, f32x4_mul(x, factor));
+            let is_four = row + 4 <= shape.rows;
+            let (wide, width, narrow): (Tile, usize, Tile) = match is_four {
+                true => (four_wide, 8, four_narrow),
+                false => (one_wide, 16, one_narrow),
+            };
+            let (a, out) = (a.add(row * shape.depth), out.add(row * shape.step));
+            let mut column = 0;
+            while column + 4 <= columns {
+                if column + width <= columns {
+                    wide(a, b.add(column), out.add(column), shape);
+                    column += width;
+                } else {
+                    narrow(a, b.add(column), out.add(column), shape);
+                    column += 4;
                 }
             }
+            row += if is_four { 4 } else { 1 };
         }
-        for (r, sums) in sums.iter().enumerate() {
-            for (v, &sum) in sums.iter().enumerate() {
-                let place = out.add(r * shape.step + 4 * v).cast::<v128>();
-                v128_store(place, f32x4_add(v128_load(place), sum));
-            }
-        }
+        columns & !3
     }
 }
 
