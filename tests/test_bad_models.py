@@ -6,6 +6,7 @@ Every case goes through the Python API and through the command line.
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +57,12 @@ class TestNotAModel:
 
     def test_a_file_that_is_not_there(self, refuse: Refusal, tmp_path: Path) -> None:
         refuse(tmp_path / "no.onnx", ModelError, "no.onnx", "No such file")
+
+    def test_a_file_larger_than_protobuf_reads(self, refuse: Refusal, tmp_path: Path) -> None:
+        with (tmp_path / "large.onnx").open("wb") as file:
+            file.truncate(HUGE)  # sparse: it takes no disk
+        with address_space(2**32):
+            refuse(tmp_path / "large.onnx", ModelError, "large.onnx", "1024.0 GiB")
 
     def test_another_protobuf_message(self, refuse: Refusal) -> None:
         tensor = numpy_helper.from_array(np.ones((2, 3), np.float32), "w")
@@ -265,6 +272,37 @@ class TestExternalData:
         self.save(apart, location="apart.bin", **entries)
         with address_space(2**33):
             refuse(apart, ModelError, "'w'", "apart.bin")
+
+    def test_that_is_no_file(self, refuse: Refusal, apart: Path) -> None:
+        for make in (Path.mkdir, os.mkfifo):
+            path = apart.with_name("apart.bin")
+            path.rmdir() if path.is_dir() else path.unlink()
+            make(path)
+            refuse(apart, ModelError, "'w'", "it is no file")
+
+    def test_of_a_huge_file_is_not_read(self, refuse: Refusal, apart: Path) -> None:
+        with apart.with_name("apart.bin").open("wb") as file:
+            file.truncate(HUGE)  # sparse: it takes no disk
+        self.save(apart, location="apart.bin")
+        with address_space(2**32):
+            refuse(apart, ModelError, "'w'", "24 bytes", str(HUGE))
+
+    def test_that_many_tensors_share_counts_for_each(
+        self, refuse: Refusal, apart: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("wasmgraph.importer.load.MAX_WEIGHT_BYTES", 2**20)
+        nbytes = 2**18
+        apart.with_name("apart.bin").write_bytes(bytes(nbytes))
+        model = onnx.load(apart, load_external_data=False)
+        (weight,) = model.graph.initializer
+        weight.data_type = TensorProto.INT8
+        weight.dims[:] = [nbytes]
+        del weight.external_data[1:]
+        for number in range(4):
+            model.graph.initializer.add().CopyFrom(weight)
+            model.graph.initializer[-1].name = f"w{number}"
+        apart.write_bytes(model.SerializeToString())
+        refuse(apart, ModelError, "GiB of weights")
 
     @pytest.mark.parametrize("location", ["../secret.bin", "a/../../secret.bin", "/etc/passwd", ""])
     def test_outside_the_folder(

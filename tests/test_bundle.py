@@ -101,6 +101,7 @@ def damaged(**changes: Any) -> str:
         "[]",
         "7",
         "{",
+        "[" * 100_000,
         damaged(version=None),
         damaged(steps=None),
         damaged(steps=7),
@@ -117,6 +118,16 @@ def damaged(**changes: Any) -> str:
                     "dtype": "float32",
                     "shape": [1],
                     "buffer": {"region": "moon", "offset": 0, "nbytes": 4},
+                }
+            ]
+        ),
+        damaged(
+            outputs=[
+                {
+                    "name": "y",
+                    "dtype": "float32",
+                    "shape": [1],
+                    "buffer": {"region": "io", "offset": float("inf"), "nbytes": 4},
                 }
             ]
         ),

@@ -252,7 +252,10 @@ def load_graph(text: str, where: str) -> Graph:
                 hint="compile the model again with this version",
             )
         return _graph_from_json(data)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        *(ValueError, KeyError, TypeError, AttributeError),
+        *(OverflowError, RecursionError),  # an infinite offset; brackets a thousand deep
+    ) as error:
         raise ModelError(f"{where} is not a graph description: {error!r}") from error
 
 

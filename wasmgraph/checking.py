@@ -129,7 +129,11 @@ def _advice(obstacle: Obstacle, domain: str) -> str:
     if "depends on" in obstacle.reason:
         return "end the model before this node, and do in the program what follows"
     if domain != "ai.onnx" and obstacle.op:
-        return f"export the model without {domain}: without the optimiser that put the node there"
+        if domain == "ai.onnx.ml":
+            way = "convert the estimator with other options, on numbers alone"
+        else:
+            way = f"export it without {domain}: without the optimiser that put the node there"
+        return way
     if "dtype" in obstacle.reason:
         return "export the model with another dtype here"
     if not obstacle.op:

@@ -17,7 +17,12 @@ from tests.kernels.test_contraction import span, view
 from wasmgraph.assembler.scalar import scalarise
 from wasmgraph.kernels.chain import IDENTITY, Chain, Step
 from wasmgraph.kernels.contraction import BatchAxis, column_blocks
-from wasmgraph.kernels.integer_contraction import IntegerContraction, TypedOperand
+from wasmgraph.kernels.integer_contraction import (
+    WIDEN_FROM,
+    WIDEN_UP_TO,
+    IntegerContraction,
+    TypedOperand,
+)
 from wasmgraph.kernels.integer_packing import pack_integer_columns, packed_depth, per_column
 from wasmgraph.kernels.operands import RowOperand
 from wasmgraph.kernels.rows import count
@@ -88,7 +93,13 @@ def check(made: IntegerContraction, rng: np.random.Generator, scalar: bool = Fal
     out_axes += [(spec.row_count, spec.out_row), (spec.columns, 1)]
     kernel = spec.assemble("kernel")
     nbytes = np.dtype(spec.out).itemsize * span(out_axes)
-    out = run_kernel(scalarise(kernel) if scalar else kernel, inputs, nbytes, spec.out)
+    out = run_kernel(
+        scalarise(kernel) if scalar else kernel,
+        inputs,
+        nbytes,
+        spec.out,
+        scratch_nbytes=spec.scratch_nbytes,
+    )
     np.testing.assert_array_equal(view(out, out_axes), expected)
     filler = np.full(nbytes, FILL, np.uint8)
     view(out, out_axes)[...] = np.frombuffer(filler, spec.out)[0]
@@ -147,6 +158,14 @@ def test_products_of_the_largest_numbers_do_not_overflow():
 
 def test_more_rows_than_fit_the_cache():
     check(dense(607, 700, 20, has_bias=True), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("rows", [WIDEN_FROM - 1, WIDEN_FROM])
+@pytest.mark.parametrize("depth", [21, WIDEN_UP_TO // 32, WIDEN_UP_TO // 32 + 1])
+def test_blocks_of_columns_are_widened_where_that_pays(rows, depth):
+    spec = dense(rows, depth, 16)
+    assert (spec.scratch_nbytes > 0) == (rows >= WIDEN_FROM and 32 * depth <= WIDEN_UP_TO)
+    check(spec, np.random.default_rng(depth))
 
 
 def test_ties_go_to_the_even_number_and_everything_else_saturates():

@@ -105,7 +105,7 @@ def casts() -> dict[str, tuple[str, dict[str, Any]]]:
 def test_floats_are_rounded_to_the_nearest(dtype: str) -> None:
     with np.errstate(invalid="ignore"):  # NaNs that signal
         x = np.concatenate([awkward_floats(), halfway_bfloat16()]).astype(dtype)
-    ways = {name: way for name, way in casts().items() if dtype == "float32" or way[0] != SCALES}
+    ways = casts()
     nodes = [
         node("Cast", "x", name, to=elem_type(to), **attributes)
         for name, (to, attributes) in ways.items()
@@ -291,3 +291,26 @@ def test_scales_that_do_not_fit_are_refused_by_name() -> None:
         compile_to_bundle(model)
     assert [item.node for item in caught.value.obstacles] == ["uneven"]
     assert "blocks of 2 on axis 0" in str(caught.value)
+
+
+def test_four_bits_times_quantised_activations_are_products_of_integers() -> None:
+    rng = np.random.default_rng(7)
+    weights = {
+        "w": rng.integers(-8, 8, (32, 16)).astype(np.int8).astype("int4"),
+        "ws": np.float32(0.5),
+        "xs": np.float32(0.25),
+        "xz": np.uint8(128),
+    }
+    nodes = [
+        node("QuantizeLinear", "x xs xz", "q"),
+        node("DequantizeLinear", "q xs xz", "xd"),
+        node("DequantizeLinear", "w ws", "wd"),
+        node("MatMul", "xd wd", "y"),
+    ]
+    model = make_model(nodes, {"x": (3, 32)}, {"y": ("float32", (3, 16))}, weights, opset=21)
+    x = (rng.integers(-100, 100, (3, 32)) * 0.25).astype(np.float32)
+    # Eighths, whose sums are exact.
+    expected = x @ (weights["w"].astype(np.float32) * np.float32(0.5))
+    np.testing.assert_array_equal(run_as_wasm(model, {"x": x})["y"], expected)
+    constants = compile_to_bundle(model).graph.constants
+    assert max(constants, key=lambda item: item.nbytes).dtype == "int8"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -61,9 +62,11 @@ def load_model(model: str | Path | onnx.ModelProto) -> LoadedModel:
         digest = hashlib.sha256(data)
         proto = _parse(data, path)
         folder = path.parent
+    loaded = 0
     for tensor in _all_tensors(proto):
         if external_data_helper.uses_external_data(tensor):
-            _load_external(tensor, folder, name)
+            _load_external(tensor, folder, name, MAX_WEIGHT_BYTES - loaded)
+            loaded += len(tensor.raw_data)
             digest.update(tensor.raw_data)
     _check_tensors(proto, name)
     _check(proto, name)
@@ -72,6 +75,12 @@ def load_model(model: str | Path | onnx.ModelProto) -> LoadedModel:
 
 def _read(path: Path) -> bytes:
     try:
+        nbytes = path.stat().st_size
+        if nbytes > MAX_WEIGHT_BYTES:
+            raise ModelError(
+                f"{path} has {nbytes / 2**30:.1f} GiB; a model in one file has less than 2 GiB",
+                hint="large weights belong into an external data file",
+            )
         return path.read_bytes()
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
@@ -113,8 +122,13 @@ def _tensors_of_nodes(nodes: Iterable[onnx.NodeProto]) -> list[onnx.TensorProto]
     return tensors
 
 
-def _load_external(tensor: onnx.TensorProto, folder: Path | None, model: str) -> None:
-    """Read one tensor's external data, which must lie in the model's own folder."""
+def _load_external(tensor: onnx.TensorProto, folder: Path | None, model: str, room: int) -> None:
+    """Read one tensor's external data, which must lie in the model's own folder.
+
+    Args:
+        room: How many bytes of weights the model may still have. Many tensors may name the same
+            bytes of one file.
+    """
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     if folder is None:
@@ -132,6 +146,8 @@ def _load_external(tensor: onnx.TensorProto, folder: Path | None, model: str) ->
                 "model's folder"
             )
         offset = int(entries.get("offset", 0))
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError("it is no file with data")  # opening a pipe would wait for a writer
         with path.open("rb") as file:
             available = os.fstat(file.fileno()).st_size - offset
             length = int(entries.get("length", available))
@@ -139,6 +155,9 @@ def _load_external(tensor: onnx.TensorProto, folder: Path | None, model: str) ->
                 raise ValueError("negative offset or length")
             if available < length:
                 raise ValueError(f"it ends before the {length} bytes at offset {offset}")
+            _check_nbytes(tensor, length, f"{model}: the stored tensor {tensor.name!r}")
+            if length > room:
+                raise _too_heavy(model, MAX_WEIGHT_BYTES - room + length)
             file.seek(offset)
             data = file.read(length)
     except (OSError, ValueError) as error:
@@ -159,26 +178,41 @@ def _check_tensors(proto: onnx.ModelProto, name: str) -> None:
     for tensor in _all_tensors(proto):
         total += tensor.ByteSize()
         what = f"{name}: the stored tensor {tensor.name!r}"
-        if any(dim < 0 for dim in tensor.dims):
-            raise ModelError(f"{what} has a negative dimension")
-        elements = math.prod(tensor.dims)
-        if tensor.HasField("raw_data") and tensor.data_type in _ITEM_BITS:
-            expected = (elements * _ITEM_BITS[tensor.data_type] + 7) // 8
-            found, unit = len(tensor.raw_data), "bytes"
+        if tensor.HasField("raw_data"):
+            _check_nbytes(tensor, len(tensor.raw_data), what)
         elif tensor.data_type in _TYPED_FIELDS:
             field, per_element = _TYPED_FIELDS[tensor.data_type]
-            expected = elements * per_element
-            found, unit = len(getattr(tensor, field)), f"numbers in {field}"
-        else:
-            continue
-        if found != expected:
-            raise ModelError(
-                f"{what} of shape {list(tensor.dims)} needs {expected} {unit}, the file has {found}"
-            )
+            expected, found = _elements(tensor, what) * per_element, len(getattr(tensor, field))
+            if found != expected:
+                raise ModelError(
+                    f"{what} of shape {list(tensor.dims)} needs {expected} numbers in {field}, "
+                    f"the file has {found}"
+                )
     if total > MAX_WEIGHT_BYTES:
+        raise _too_heavy(name, total)
+
+
+def _check_nbytes(tensor: onnx.TensorProto, found: int, what: str) -> None:
+    elements = _elements(tensor, what)
+    if tensor.data_type not in _ITEM_BITS:
+        return
+    expected = (elements * _ITEM_BITS[tensor.data_type] + 7) // 8
+    if found != expected:
         raise ModelError(
-            f"{name} has {total / 2**30:.1f} GiB of weights; a graph can hold less than 2 GiB"
+            f"{what} of shape {list(tensor.dims)} needs {expected} bytes, the file has {found}"
         )
+
+
+def _elements(tensor: onnx.TensorProto, what: str) -> int:
+    if any(dim < 0 for dim in tensor.dims):
+        raise ModelError(f"{what} has a negative dimension")
+    return math.prod(tensor.dims)
+
+
+def _too_heavy(name: str, nbytes: int) -> ModelError:
+    return ModelError(
+        f"{name} has {nbytes / 2**30:.1f} GiB of weights; a graph can hold less than 2 GiB"
+    )
 
 
 def _item_bits() -> dict[int, int]:

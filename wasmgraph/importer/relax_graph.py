@@ -143,7 +143,8 @@ class _Builder:
                 emitted = [self._emit(field, index) for field in fields[: len(node.output)]]
                 self._check_types(node, emitted)
         except Exception as error:
-            self.obstacles.append(Obstacle(node.name, node.op_type, self._reason(node, error)))
+            op = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+            self.obstacles.append(Obstacle(node.name, op, self._reason(node, error)))
             self._stand_in(node)
             return
         for name, value in zip(node.output, emitted, strict=False):
@@ -200,6 +201,8 @@ class _Builder:
                 self.values[name] = self.bb.emit(zeros)
 
     def _reason(self, node: onnx.NodeProto, error: Exception) -> str:
+        if node.domain:  # onnx knows little of the shapes of others
+            return _first_line(error)
         known = [self.network.types.get(name) for name in node.output if name]
         if any(kind is not None and kind.shape is None for kind in known):
             return DEPENDS_ON_DATA

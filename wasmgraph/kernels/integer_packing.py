@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wasmgraph.kernels.contraction import LANES, column_blocks
 from wasmgraph.kernels.rows import Axes
+from wasmgraph.kernels.tiles import LANES, column_blocks
 
 
 def packed_depth(reduce: Axes) -> int:

@@ -27,8 +27,8 @@ from wasmgraph.assembler.function import (
 )
 from wasmgraph.kernels.chain import Chain, Step, clamped, emit_chain
 
-NBYTES = {"int8": 1, "uint8": 1, "int32": 4, "float32": 4}
-"""The types that kernels read and write beside float32."""
+NBYTES = {"int8": 1, "uint8": 1, "int16": 2, "int32": 4, "float32": 4}
+"""Of the types that kernels read; int16 is an operand of products only."""
 
 _BYTES = ("int8", "uint8")
 

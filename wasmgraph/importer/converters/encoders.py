@@ -1,4 +1,4 @@
-"""Encoders of ai.onnx.ml on numbers, which the operator library looks up."""
+"""Encoders of ai.onnx.ml on numbers, which the operator library looks up; picking features."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from tvm import relax
 
 from wasmgraph.importer.converters.classes import looked_up
 from wasmgraph.importer.converters.library import library_call, suffix
-from wasmgraph.importer.converters.static import as_dtype, constant, dtype_of, shape_of
+from wasmgraph.importer.converters.static import (
+    as_dtype,
+    constant,
+    constant_value,
+    dtype_of,
+    shape_of,
+)
 
 
 def _key_numbers(x: Any, keys: NDArray[Any], may_be_none: bool) -> Any:
@@ -64,3 +70,19 @@ def one_hot_encoder(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) ->
     numbers = bb.normalize(_key_numbers(x, categories, may_be_none=bool(attrs.get("zeros", 1))))
     rows = np.eye(len(categories) + 1, len(categories), dtype=np.float32)
     return bb.normalize(relax.op.take(constant(rows), numbers, 0, mode="clip"))
+
+
+def array_feature_extractor(bb: Any, inputs: Sequence[Any], _attrs: Mapping[str, Any]) -> Any:
+    """ArrayFeatureExtractor: some of the elements along the last axis; a vector becomes a row."""
+    x, shape = inputs[0], shape_of(inputs[0])
+    if len(shape) == 1:
+        x = bb.normalize(relax.op.reshape(x, (1, shape[0])))
+    axis = max(len(shape), 2) - 1
+    known = constant_value(inputs[1])
+    if known is None:
+        places = bb.normalize(relax.op.reshape(inputs[1], (prod(shape_of(inputs[1])),)))
+        return bb.normalize(relax.op.take(x, places, axis, mode="clip"))
+    if known.size and not 0 <= known.min() <= known.max() < shape[-1]:
+        raise ValueError(f"feature {known.max()} is asked for, there are {shape[-1]}")
+    chosen = constant(known.reshape(-1), "int64")
+    return bb.normalize(relax.op.take(x, chosen, axis, mode="fast"))

@@ -86,6 +86,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
 CONVERTERS |= quantised.CONVERTERS
 
 CONVERTERS |= {
+    ("ai.onnx.ml", "ArrayFeatureExtractor"): encoders.array_feature_extractor,
     ("ai.onnx.ml", "LabelEncoder"): encoders.label_encoder,
     ("ai.onnx.ml", "OneHotEncoder"): encoders.one_hot_encoder,
     ("ai.onnx.ml", "SVMClassifier"): svm.svm_classifier,

@@ -36,6 +36,7 @@ PASSES = (
     drop_zip_maps,
     replace_legacy,
     upgrade_opset,
+    check_operands,
     expand_quantised,
     expand_contrib,
     expand_machine_learning,

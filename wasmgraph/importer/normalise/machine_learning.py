@@ -87,15 +87,8 @@ def _expansion(node: onnx.NodeProto) -> Expansion | None:
 
 
 def _as_float(w: NodeWriter, x: str) -> str:
-    if w.dtype(x) == np.float32:
-        return x
+    """The same in float32; where that does not change it, the cast is removed later."""
     return w.add("Cast", [x], to=TensorProto.FLOAT)
-
-
-def _rows(w: NodeWriter) -> str:
-    """The input as (rows, features) of float32."""
-    x = _as_float(w, w.input(0))
-    return w.add("Reshape", [x, w.ints(1, -1)]) if len(w.shape(w.input(0))) == 1 else x
 
 
 def _scaler(w: NodeWriter) -> None:
@@ -141,13 +134,6 @@ def _binarizer(w: NodeWriter) -> None:
     w.give(0, w.add("Cast", [above], to=onnx.helper.np_dtype_to_tensor_dtype(dtype)))
 
 
-def _array_feature_extractor(w: NodeWriter) -> None:
-    """Some of the elements along the last axis; a vector becomes a row."""
-    x = w.input(0)
-    found = w.add("Gather", [x, w.add("Reshape", [w.input(1), w.ints(-1)])], axis=-1)
-    w.give(0, w.add("Unsqueeze", [found, w.ints(0)]) if len(w.shape(x)) == 1 else found)
-
-
 def _feature_vectorizer(w: NodeWriter) -> None:
     """All features side by side; of each input as many as are asked for, zeros if it has less."""
     parts = []
@@ -170,8 +156,9 @@ def _linear_scores(w: NodeWriter, targets: int) -> str:
     """Per row and target the weighted sum of the features, and what is added to it."""
     weights = np.array(w.attribute("coefficients"), np.float32).reshape(targets, -1)
     intercepts = w.attribute("intercepts") or [0.0] * targets
-    inputs = [_rows(w), w.constant(weights.T, "float32"), w.constant(intercepts, "float32")]
-    return w.add("Gemm", inputs)
+    # One row may come as a vector.
+    rows = w.add("Reshape", [_as_float(w, w.input(0)), w.ints(-1, weights.shape[1])])
+    return w.add("Gemm", [rows, *(w.constant(a, "float32") for a in (weights.T, intercepts))])
 
 
 def _linear_regressor(w: NodeWriter) -> None:
@@ -250,7 +237,6 @@ _TRANSFORMS: dict[str, Callable[[NodeWriter, str], str]] = {
 }
 
 _EXPANSIONS: dict[str, Expansion] = {
-    "ArrayFeatureExtractor": _array_feature_extractor,
     "Binarizer": _binarizer,
     "FeatureVectorizer": _feature_vectorizer,
     "Imputer": _imputer,

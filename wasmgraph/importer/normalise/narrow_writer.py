@@ -78,7 +78,7 @@ class Writer:
 
     def encode(self, x: str, target: str, attrs: Mapping[str, Any]) -> None:
         """Round to the dtype of `target`, as the attributes of Cast say."""
-        if self.dtype(x) != np.float64:
+        if self.dtype(x) != np.float64 or self.narrow[target] == "float8_e8m0fnu":
             x = self.as_single(x)
         kept = {name: attrs[name] for name in ("saturate", "round_mode") if name in attrs}
         self.add("Encode", [x], target, domain=DOMAIN, dtype=self.narrow[target], **kept)

@@ -7,6 +7,7 @@ looks. TVM takes them as they come, or says what only its authors understand.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -38,12 +39,16 @@ class _Node:
 
     def __init__(self, node: onnx.NodeProto, network: Network) -> None:
         self.op: str = node.op_type
+        self.inputs = len(node.input)
         self.attrs: Mapping[str, Any] = attributes(node)
         self._node = node
         self._network = network
 
     def shape(self, index: int) -> Shape | None:
         """An input's shape, or None where it is not known or left out."""
+        weight = self.constant(index)
+        if weight is not None:
+            return weight.shape
         known = self._network.types.get(self._name(index))
         return None if known is None else known.shape
 
@@ -275,6 +280,57 @@ def _require_within(node: _Node, indices: np.ndarray[Any, Any], extent: int, dat
     )
 
 
+_TERM = re.compile(r"[A-Za-z]*(\.\.\.)?[A-Za-z]*")
+
+
+def _check_equation(node: _Node) -> None:
+    """Einsum: terms of letters. TVM reads some others for ever."""
+    equation = node.attrs.get("equation", b"").decode(errors="replace")
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    node.require(
+        bool(left or arrow) and all(_TERM.fullmatch(term) for term in (*terms, right)),
+        f"{equation!r} is no equation",
+    )
+    node.require(
+        len(terms) == node.inputs,
+        f"the equation {equation!r} has {len(terms)} terms, there are {node.inputs} inputs",
+    )
+    letters = right.replace(".", "")
+    node.require(
+        len(set(letters)) == len(letters) and set(letters) <= set(left),
+        f"the equation {equation!r} gives an axis twice, or one that no term has",
+    )
+
+
+def _check_scale(node: _Node) -> None:
+    """QuantizeLinear, DequantizeLinear: one scale, one per position of an axis, or blocks."""
+    data, scale, zero = node.shape(0), node.shape(1), node.shape(2)
+    if data is None or scale is None:
+        return
+    if zero is not None:
+        node.require(
+            math.prod(zero) == math.prod(scale),
+            f"its scale has the shape {list(scale)}, its zero point {list(zero)}",
+        )
+    if math.prod(scale) == 1:
+        return
+    axis, block = node.attrs.get("axis", 1), node.attrs.get("block_size", 0)
+    node.require(
+        -len(data) <= axis < len(data),
+        f"axis {axis} is outside its input of shape {list(data)}",
+    )
+    expected = (data[axis],)
+    if block > 0:
+        blocks = -(-data[axis] // block)
+        expected = tuple(
+            blocks if place == axis % len(data) else extent for place, extent in enumerate(data)
+        )
+    node.require(
+        scale == expected, f"its scale has the shape {list(scale)}, it needs {list(expected)}"
+    )
+
+
 def _check_permutation(node: _Node) -> None:
     shape, order = node.shape(0), node.attrs.get("perm")
     if shape is not None and order is not None:
@@ -316,6 +372,7 @@ _RULES: Mapping[str, tuple[Rule, ...]] = {
         ),
         (_check_axes,),
     ),
+    "Einsum": (_check_equation,),
     "Gemm": (_check_gemm,),
     "InstanceNormalization": (_check_channel_norm,),
     "GroupNormalization": (_check_channel_norm,),
@@ -323,6 +380,8 @@ _RULES: Mapping[str, tuple[Rule, ...]] = {
     "DepthToSpace": (_check_blocks,),
     "SpaceToDepth": (_check_blocks,),
     **dict.fromkeys(("LSTM", "GRU", "RNN"), (_check_recurrent,)),
+    "QuantizeLinear": (_check_scale,),
+    "DequantizeLinear": (_check_scale,),
     "Reshape": (_check_reshape,),
     "Resize": (_check_resize,),
     "Split": (_check_counts(1, "the length of a part"),),

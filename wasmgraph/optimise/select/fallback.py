@@ -91,7 +91,8 @@ def _without_allocations(function: Any) -> tuple[Any, list[tuple[tuple[int, ...]
     if not isinstance(root, SBlockRealize):
         return function, []
     block = root.block
-    outside, inside = [], []
+    outside: list[Any] = []
+    inside: list[Any] = []
     for buffer in block.alloc_buffers:
         is_fixed = all(isinstance(extent, tirx.IntImm) for extent in buffer.ty.shape)
         (outside if is_fixed else inside).append(buffer)

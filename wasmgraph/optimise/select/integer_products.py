@@ -89,7 +89,10 @@ def emit_integer_product(
         operands=tuple(_operand(view, product) for view in views),
     )
     label = describe(group.chain, anchor.name.replace("integer_", "int8_"))
-    builder.emit(kernel, [*reads, *views], [out], group.nodes, label)
+    writes = [out]
+    if kernel.scratch_nbytes:
+        writes.append(builder.allocate((kernel.scratch_nbytes,), "uint8"))
+    builder.emit(kernel, [*reads, *views], writes, group.nodes, label)
     builder.set(group.output, out)
 
 
