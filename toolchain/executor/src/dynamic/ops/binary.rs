@@ -1,7 +1,5 @@
 //! Element-wise operators of two tensors, broadcast to each other; and the choice between two.
 
-use std::any::TypeId;
-
 use crate::dynamic::call::{room, Answer, Call, Failure};
 use crate::dynamic::ops::shape::{broadcast, broadcast_steps};
 use crate::dynamic::value::{elements, Dims, Tensor};
@@ -88,20 +86,61 @@ fn merged(dims: &[usize], steps: [Vec<usize>; 2]) -> (Dims, [Vec<usize>; 2]) {
     (kept, of)
 }
 
-/// Whether loops over a dtype are compiled for each operator. Models compute with float32; others
-/// share a loop that calls the operator, or the executor would take minutes to compile.
-pub fn is_hot<T: 'static>() -> bool {
-    TypeId::of::<T>() == TypeId::of::<f32>()
+/// A dtype's loops. Models compute with float32, for which each operator has a loop of its own, with
+/// vectors; for the others the operators share one that calls them, or the executor would take
+/// minutes to compile.
+pub trait Element: Copy + 'static {
+    fn zipped<C>(
+        a: &Tensor,
+        b: &Tensor,
+        combine: impl Fn(Self, Self) -> C + Copy,
+    ) -> Result<Tensor, Failure> {
+        let shared: &dyn Fn(Self, Self) -> C = &combine;
+        zip(a, b, shared)
+    }
+
+    fn mapped<C>(data: &Tensor, change: impl Fn(Self) -> C) -> Result<Tensor, Failure> {
+        let shared: &dyn Fn(Self) -> C = &change;
+        each(data, shared)
+    }
 }
 
-fn binary<A: Copy + 'static, C>(call: &mut Call, combine: impl Fn(A, A) -> C + Copy) -> Answer {
-    let (a, b) = (call.tensor(0)?, call.tensor(1)?);
-    let out = if is_hot::<A>() {
-        zip(&a, &b, combine)?
-    } else {
-        let shared: &dyn Fn(A, A) -> C = &combine;
-        zip(&a, &b, shared)?
-    };
+impl Element for f32 {
+    fn zipped<C>(
+        a: &Tensor,
+        b: &Tensor,
+        combine: impl Fn(f32, f32) -> C + Copy,
+    ) -> Result<Tensor, Failure> {
+        zip(a, b, combine)
+    }
+
+    fn mapped<C>(data: &Tensor, change: impl Fn(f32) -> C) -> Result<Tensor, Failure> {
+        each(data, change)
+    }
+}
+
+macro_rules! shared_loops {
+    ($($dtype:ident)+) => { $(impl Element for $dtype {})+ };
+}
+
+shared_loops!(f64 i8 i16 i32 i64 u8 u16 u32 u64);
+
+/// `change` of every element.
+fn each<A: Copy, C>(data: &Tensor, change: impl Fn(A) -> C) -> Result<Tensor, Failure> {
+    let mut out = room(data.dims.clone(), std::mem::size_of::<C>())?;
+    let pairs = out.items_mut::<C>().iter_mut().zip(data.items::<A>());
+    pairs.for_each(|(to, &from)| *to = change(from));
+    Ok(out)
+}
+
+/// Whether a dtype is float32, which has vectors.
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub fn is_float32<T: 'static>() -> bool {
+    std::any::TypeId::of::<T>() == std::any::TypeId::of::<f32>()
+}
+
+fn binary<A: Element, C>(call: &mut Call, combine: impl Fn(A, A) -> C + Copy) -> Answer {
+    let out = A::zipped(&call.tensor(0)?, &call.tensor(1)?, combine)?;
     call.set_tensor(0, out);
     Ok(())
 }
@@ -133,75 +172,75 @@ macro_rules! arithmetic {
 arithmetic!(floats f32 f64);
 arithmetic!(integers i8 i16 i32 i64 u8 u16 u32 u64);
 
-fn add<T: Number + 'static>(call: &mut Call) -> Answer {
+fn add<T: Number + Element>(call: &mut Call) -> Answer {
     binary(call, T::plus)
 }
 
-fn sub<T: Arithmetic + 'static>(call: &mut Call) -> Answer {
+fn sub<T: Arithmetic + Element>(call: &mut Call) -> Answer {
     binary(call, T::minus)
 }
 
-fn mul<T: Number + 'static>(call: &mut Call) -> Answer {
+fn mul<T: Number + Element>(call: &mut Call) -> Answer {
     binary(call, T::times)
 }
 
-fn div<T: Arithmetic + 'static>(call: &mut Call) -> Answer {
+fn div<T: Arithmetic + Element>(call: &mut Call) -> Answer {
     binary(call, T::over)
 }
 
-fn larger<T: Number + 'static>(call: &mut Call) -> Answer {
+fn larger<T: Number + Element>(call: &mut Call) -> Answer {
     binary(call, T::larger)
 }
 
-fn smaller<T: Number + 'static>(call: &mut Call) -> Answer {
+fn smaller<T: Number + Element>(call: &mut Call) -> Answer {
     binary(call, T::smaller)
 }
 
-fn modulo<T: Remainder + 'static>(call: &mut Call) -> Answer {
+fn modulo<T: Remainder + Element>(call: &mut Call) -> Answer {
     binary(call, T::modulo)
 }
 
-fn remainder<T: Remainder + 'static>(call: &mut Call) -> Answer {
+fn remainder<T: Remainder + Element>(call: &mut Call) -> Answer {
     binary(call, T::remainder)
 }
 
-fn less<T: Number + 'static>(call: &mut Call) -> Answer {
+fn less<T: Number + Element>(call: &mut Call) -> Answer {
     binary(call, |a: T, b: T| u8::from(a < b))
 }
 
-fn less_equal<T: Number + 'static>(call: &mut Call) -> Answer {
+fn less_equal<T: Number + Element>(call: &mut Call) -> Answer {
     binary(call, |a: T, b: T| u8::from(a <= b))
 }
 
-fn greater<T: Number + 'static>(call: &mut Call) -> Answer {
+fn greater<T: Number + Element>(call: &mut Call) -> Answer {
     binary(call, |a: T, b: T| u8::from(a > b))
 }
 
-fn greater_equal<T: Number + 'static>(call: &mut Call) -> Answer {
+fn greater_equal<T: Number + Element>(call: &mut Call) -> Answer {
     binary(call, |a: T, b: T| u8::from(a >= b))
 }
 
-fn equal<T: Number + 'static>(call: &mut Call) -> Answer {
+fn equal<T: Number + Element>(call: &mut Call) -> Answer {
     binary(call, |a: T, b: T| u8::from(a == b))
 }
 
-fn bit_and<T: Copy + 'static + std::ops::BitAnd<Output = T>>(call: &mut Call) -> Answer {
+fn bit_and<T: Element + std::ops::BitAnd<Output = T>>(call: &mut Call) -> Answer {
     binary(call, |a: T, b: T| a & b)
 }
 
-fn bit_or<T: Copy + 'static + std::ops::BitOr<Output = T>>(call: &mut Call) -> Answer {
+fn bit_or<T: Element + std::ops::BitOr<Output = T>>(call: &mut Call) -> Answer {
     binary(call, |a: T, b: T| a | b)
 }
 
-fn bit_xor<T: Copy + 'static + std::ops::BitXor<Output = T>>(call: &mut Call) -> Answer {
+fn bit_xor<T: Element + std::ops::BitXor<Output = T>>(call: &mut Call) -> Answer {
     binary(call, |a: T, b: T| a ^ b)
 }
 
-fn shift_left<T: Integer + 'static>(call: &mut Call) -> Answer {
+fn shift_left<T: Integer + Element>(call: &mut Call) -> Answer {
     binary(call, T::shift_left)
 }
 
-fn shift_right<T: Integer + 'static>(call: &mut Call) -> Answer {
+fn shift_right<T: Integer + Element>(call: &mut Call) -> Answer {
     binary(call, T::shift_right)
 }
 
@@ -225,7 +264,7 @@ fn pow_f64(call: &mut Call) -> Answer {
 }
 
 /// The slope times the element where it is negative.
-fn prelu<T: Number + 'static>(call: &mut Call) -> Answer {
+fn prelu<T: Number + Element>(call: &mut Call) -> Answer {
     binary(
         call,
         |x: T, slope: T| {

@@ -1,7 +1,7 @@
 //! The inner loops of matrix products.
 
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-use crate::dynamic::ops::binary::is_hot;
+use crate::dynamic::ops::binary::is_float32;
 use crate::operators::number::Number;
 
 /// Columns that one pass of the inner loop computes.
@@ -38,7 +38,7 @@ pub fn multiply_into<T: Number + 'static>(
     assert!(rows == 0 || out.len() >= (rows - 1) * step + columns);
     let mut done = 0;
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-    if is_hot::<T>() {
+    if is_float32::<T>() {
         let (a, b) = (a.as_ptr().cast::<f32>(), b.as_ptr().cast::<f32>());
         let out = out.as_mut_ptr().cast::<f32>();
         let shape = vectors::Shape {

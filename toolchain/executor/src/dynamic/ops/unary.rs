@@ -1,28 +1,17 @@
 //! Element-wise operators of one tensor.
 
-use crate::dynamic::call::{room, Answer, Call};
-use crate::dynamic::ops::binary::is_hot;
+use crate::dynamic::call::{Answer, Call};
+use crate::dynamic::ops::binary::Element;
 use crate::operators::number::Number;
 
-fn map<A: Copy + 'static, C>(call: &mut Call, change: impl Fn(A) -> C) -> Answer {
-    if is_hot::<A>() {
-        return each(call, change);
-    }
-    let shared: &dyn Fn(A) -> C = &change;
-    each(call, shared)
-}
-
-fn each<A: Copy, C>(call: &mut Call, change: impl Fn(A) -> C) -> Answer {
-    let data = call.tensor(0)?;
-    let mut out = room(data.dims.clone(), std::mem::size_of::<C>())?;
-    let pairs = out.items_mut::<C>().iter_mut().zip(data.items::<A>());
-    pairs.for_each(|(to, &from)| *to = change(from));
+fn map<A: Element, C>(call: &mut Call, change: impl Fn(A) -> C) -> Answer {
+    let out = A::mapped(&call.tensor(0)?, change)?;
     call.set_tensor(0, out);
     Ok(())
 }
 
 /// float32 and float64, computed in their own precision.
-pub trait Real: Number + 'static + std::ops::Neg<Output = Self> {
+pub trait Real: Number + Element + std::ops::Neg<Output = Self> {
     fn of(number: f64) -> Self;
     fn wide(self) -> f64;
     fn exp(self) -> Self;
@@ -194,12 +183,12 @@ formulas!(
     };
 );
 
-fn relu<T: Number + 'static>(call: &mut Call) -> Answer {
+fn relu<T: Number + Element>(call: &mut Call) -> Answer {
     map(call, |x: T| x.larger(T::ZERO))
 }
 
 /// What integers and floats have, each in its own way.
-trait Signed: Number + 'static {
+trait Signed: Number + Element {
     fn opposite(self) -> Self;
 
     fn sign(self) -> Self {
@@ -254,7 +243,7 @@ fn not(call: &mut Call) -> Answer {
     map(call, |x: u8| u8::from(x == 0))
 }
 
-fn bit_not<T: Copy + 'static + std::ops::Not<Output = T>>(call: &mut Call) -> Answer {
+fn bit_not<T: Element + std::ops::Not<Output = T>>(call: &mut Call) -> Answer {
     map(call, |x: T| !x)
 }
 
