@@ -137,6 +137,45 @@ def test_agrees_with_onnxruntime(
     assert {item.module for item in imports} == {"wasi_snapshot_preview1"}
 
 
+@pytest.mark.models
+@pytest.mark.parametrize("name", ["minilm_l6_h384", "vit_tiny", "mobilenet_v2"])
+def test_what_onnxruntime_optimised_takes_no_more_steps(
+    name: str, shared_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    import onnxruntime
+
+    path = find(Model(name, architecture=True), shared_model, tmp_path)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.graph_optimization_level = level
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    steps = wasmgraph.compile(path, tmp_path / "plain.wasm", verify=False).steps
+    report = wasmgraph.compile(
+        options.optimized_model_filepath, tmp_path / "optimised.wasm", verify=False
+    )
+    assert report.steps <= steps
+    with wasmgraph.load(report.path, timeout=300) as graph:
+        wasmgraph.verify(graph, path).raise_if_disagree()
+
+
+@pytest.mark.models
+def test_style_transfer_of_crops_and_scaled_images(
+    shared_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """fns_mosaic normalises over 720 x 720 values in float32: onnxruntime with and without its
+    optimiser differs by 2.5e-4 of the largest value itself.
+    """
+    path = shared_model("fns_mosaic.onnx")
+    report = wasmgraph.compile(
+        path, tmp_path / "out.wasm", {"inputImage": (1, 3, 720, 720)}, verify=False
+    )
+    with wasmgraph.load(report.path, timeout=300) as graph:
+        agreement = wasmgraph.verify(graph, path, input_range=(0, 255), rtol=0, atol=2.5e-4 * 255)
+    agreement.raise_if_disagree()
+
+
 def test_the_same_model_gives_the_same_bytes(
     shared_model: Callable[[str], Path], tmp_path: Path
 ) -> None:

@@ -228,9 +228,14 @@ def make_bundle(
         with stage(reporter, "import", seconds):
             loaded = model if isinstance(model, LoadedModel) else load_model(model)
             imported = import_model(loaded, shapes, reporter, dynamic)
+            if imported.dynamic is not None and options is not None and options.threads:
+                raise UnsupportedModelError(
+                    f"{loaded.name} has {imported.dynamic.reason}: such a graph runs on one thread",
+                    hint="leave out --threads, or fix all shapes with --shape",
+                )
         if imported.dynamic is not None:
             with stage(reporter, "codegen", seconds):
-                return _build_dynamic(imported.source, imported.dynamic, simd, options or DEFAULT)
+                return _build_dynamic(imported.source, imported.dynamic, simd)
         with stage(reporter, "optimise", seconds):
             program = optimise(imported, reporter, options or DEFAULT)
         with stage(reporter, "lower", seconds):
@@ -239,17 +244,10 @@ def make_bundle(
             return generate(program, lowered, imported.source, simd, reporter)
 
 
-def _build_dynamic(
-    source: Source, model: DynamicModel, simd: SimdLevel, options: Options
-) -> Bundle:
+def _build_dynamic(source: Source, model: DynamicModel, simd: SimdLevel) -> Bundle:
     from wasmgraph.codegen import producer
     from wasmgraph.dynamic.build import build_bundle
 
-    if options.threads:
-        raise UnsupportedModelError(
-            f"{source.name} has {model.reason}: such a graph runs on one thread",
-            hint="leave out --threads, or fix all shapes with --shape",
-        )
     return build_bundle(model.network, model.converted, model.outputs, source, simd, producer())
 
 

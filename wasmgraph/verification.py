@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from wasmgraph.errors import ModelError, ToolchainError, VerificationError
 from wasmgraph.metadata import NARROW_DTYPES
+from wasmgraph.quantisation_slack import quantisation_slack
 from wasmgraph.runtime import Graph, load
 from wasmgraph.runtime.base import Array, TensorSpec
 from wasmgraph.runtime.dtypes import kind, plain, step
@@ -51,6 +52,7 @@ class OutputAgreement:
         value, expected: The graph's and onnxruntime's element there.
         non_finite: How many of onnxruntime's elements are NaN or infinite.
         problem: A difference that numbers cannot tell (another dtype or shape), or None.
+        slack: The absolute difference that is allowed in any case, see `quantisation_slack`.
     """
 
     name: str
@@ -65,6 +67,7 @@ class OutputAgreement:
     expected: float | int | bool | None
     non_finite: int
     problem: str | None = None
+    slack: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """For `json.dumps`; what JSON has no number for is text."""
@@ -81,6 +84,7 @@ class OutputAgreement:
             f"output {self.name!r}{where} is {self.value}, onnxruntime has {self.expected}; "
             f"over the whole output at most {self.max_abs:.3g} absolute, "
             f"{self.max_rel:.3g} relative, {self.max_ulp} ULP"
+            + (f"; quantisation allows {self.slack:.3g}" if self.slack else "")
         )
 
 
@@ -159,7 +163,8 @@ def verify(
             amplifies rounding on inputs of 0 to 1.
         rtol, atol: Floats agree where |a - b| <= atol + rtol * |b|, or both are NaN, or both the
             same infinity. Of bfloat16 and narrower floats neighbours agree, too. Integers and bools
-            agree where they are equal.
+            agree where they are equal. Outputs of quantised models may be a step apart, or more
+            where onnxruntime does not agree with itself: see `quantisation_slack`.
         timeout: Wall time for the graph's run, where `graph` is a file.
         threads: How many the run uses, likewise.
         shapes: Of random inputs with open axes, by name; by default some that suit the model.
@@ -190,9 +195,13 @@ def verify(
             for spec, array in zip(graph.inputs, arrays, strict=True)
         }
         expected = reference_outputs(model, feeds, graph.outputs)
+    slack = quantisation_slack(
+        model, expected, lambda: reference_outputs(model, feeds, graph.outputs, optimised=False)
+    )
     found = graph.run(feeds)
     outputs = tuple(
-        compare(name, found[name], expected[name], rtol=rtol, atol=atol) for name in found
+        compare(name, found[name], expected[name], rtol=rtol, atol=atol, slack=slack.get(name, 0.0))
+        for name in found
     )
     model_name = str(model) if isinstance(model, (str, os.PathLike)) else model.graph.name
     return VerifyReport(
@@ -250,8 +259,13 @@ def reference_outputs(
     model: ModelProto | str | os.PathLike[str],
     inputs: Mapping[str, Array],
     outputs: tuple[TensorSpec, ...],
+    *,
+    optimised: bool = True,
 ) -> dict[str, Array]:
     """What onnxruntime computes, on the CPU, for the outputs named in `outputs`.
+
+    Args:
+        optimised: Whether its optimiser may rewrite the model.
 
     Raises:
         ToolchainError: onnxruntime is missing.
@@ -260,6 +274,8 @@ def reference_outputs(
     onnxruntime = find_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = min(2, os.cpu_count() or 1)
     is_path = isinstance(model, (str, os.PathLike))
     name = str(model) if is_path else model.graph.name  # type: ignore[union-attr]
@@ -378,13 +394,20 @@ def _check_names(
 
 
 def compare(
-    name: str, found: Array, expected: Array, *, rtol: float = RTOL, atol: float = ATOL
+    name: str,
+    found: Array,
+    expected: Array,
+    *,
+    rtol: float = RTOL,
+    atol: float = ATOL,
+    slack: float = 0.0,
 ) -> OutputAgreement:
     """Compare one output with its reference; see `verify` for what agrees.
 
     Args:
         found: The graph's output.
         expected: The reference's, of any shape; dtype float, integer or bool.
+        slack: The absolute difference that is allowed in any case.
     """
     head = (name, expected.dtype.name, expected.shape)
     is_float = kind(expected.dtype) == "f"
@@ -406,6 +429,7 @@ def compare(
         tolerance = atol + rtol * np.abs(expected.astype(np.float64))
         # An infinite or missing expectation must not buy an infinite tolerance.
         tolerance = np.where(np.isfinite(tolerance), tolerance, 0.0)
+    tolerance = np.maximum(tolerance, slack)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(difference == 0, 0.0, difference / tolerance)
     worst = int(np.argmax(share))
@@ -419,6 +443,7 @@ def compare(
         found.reshape(-1)[worst].item(),
         expected.reshape(-1)[worst].item(),
         non_finite,
+        slack=slack,
     )
 
 

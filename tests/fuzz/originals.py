@@ -313,6 +313,55 @@ def half() -> onnx.ModelProto:
     )
 
 
+def trees() -> onnx.ModelProto:
+    """Two decision trees and a scaler, as scikit-learn's are exported."""
+    model = make_model(
+        [
+            node("Scaler", "x", "s", domain="ai.onnx.ml", offset=[0.5], scale=[2.0]),
+            node(
+                "TreeEnsembleRegressor",
+                "s",
+                "y",
+                domain="ai.onnx.ml",
+                n_targets=1,
+                nodes_treeids=[0, 0, 0, 1, 1, 1],
+                nodes_nodeids=[0, 1, 2, 0, 1, 2],
+                nodes_featureids=[0, 0, 0, 2, 0, 0],
+                nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF", "BRANCH_LEQ", "LEAF", "LEAF"],
+                nodes_values=[0.5, 0.0, 0.0, -0.25, 0.0, 0.0],
+                nodes_truenodeids=[1, 0, 0, 1, 0, 0],
+                nodes_falsenodeids=[2, 0, 0, 2, 0, 0],
+                target_treeids=[0, 0, 1, 1],
+                target_nodeids=[1, 2, 1, 2],
+                target_ids=[0, 0, 0, 0],
+                target_weights=[1.0, 2.0, 3.0, 4.0],
+            ),
+        ],
+        {"x": (4, 3)},
+        "y",
+    )
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    return model
+
+
+def optimised() -> onnx.ModelProto:
+    """Operators that onnxruntime's optimiser writes."""
+    domain = "com.microsoft"
+    model = make_model(
+        [
+            node("FusedMatMul", "x w", "a", domain=domain, transB=1, alpha=0.5),
+            node("BiasGelu", "a b", "g", domain=domain),
+            node("SkipLayerNormalization", "g x s b", "n", domain=domain, epsilon=1e-5),
+            node("FastGelu", "n", "y", domain=domain),
+        ],
+        {"x": (1, 3, 8)},
+        "y",
+        _weights(10, w=(8, 8), b=(8,), s=(8,)),
+    )
+    model.opset_import.append(helper.make_opsetid(domain, 1))
+    return model
+
+
 BUILDERS: tuple[Callable[[], onnx.ModelProto], ...] = (
     picture,
     attention,
@@ -324,4 +373,6 @@ BUILDERS: tuple[Callable[[], onnx.ModelProto], ...] = (
     quantised,
     old,
     half,
+    trees,
+    optimised,
 )

@@ -281,16 +281,27 @@ def test_matrices_of_float8_are_multiplied_as_float32() -> None:
     assert_same_bits(found["y"], (a @ b).astype(f8), "y")
 
 
-def test_scales_that_do_not_fit_are_refused_by_name() -> None:
-    quantise = node("QuantizeLinear", "x s z", "y", name="uneven", axis=0, block_size=2)
-    weights = {"s": np.ones((2, 4), np.float32), "z": np.zeros((2, 4), "float8_e5m2")}
-    model = make_model(
-        [quantise], {"x": (3, 4)}, {"y": ("float8_e5m2", (3, 4))}, weights, opset=OPSET
-    )
+@pytest.mark.parametrize(
+    ("shape", "scales", "block", "reason"),
+    [
+        ((3, 4), (2, 4), 2, "blocks of 2 do not fit axis 0 of [3, 4]"),
+        ((), (), 2, "blocks of 2 do not fit axis 0 of []"),
+        ((4, 4), (4, 4), 2, "its scales are [4, 4], not [2, 4]"),
+        ((4, 6), (6,), 0, "its scales are [6], not [4]"),
+    ],
+)
+def test_scales_that_do_not_fit_are_refused_by_name(
+    shape: tuple[int, ...], scales: tuple[int, ...], block: int, reason: str
+) -> None:
+    attributes = {"axis": 0, "block_size": block}
+    quantise = node("QuantizeLinear", "x s z", "y", name="uneven", **attributes)
+    weights = {"s": np.ones(scales, np.float32), "z": np.zeros(scales, "float8_e5m2")}
+    outputs = {"y": ("float8_e5m2", shape)}
+    model = make_model([quantise], {"x": ("float32", shape)}, outputs, weights, opset=OPSET)
     with pytest.raises(UnsupportedModelError) as caught:
         compile_to_bundle(model)
     assert [item.node for item in caught.value.obstacles] == ["uneven"]
-    assert "blocks of 2 on axis 0" in str(caught.value)
+    assert reason in str(caught.value)
 
 
 def test_four_bits_times_quantised_activations_are_products_of_integers() -> None:

@@ -29,6 +29,7 @@ from wasmgraph.importer.normalise.simplify import (
     remove_no_ops,
 )
 from wasmgraph.importer.normalise.transposed import pad_transposed_convolutions
+from wasmgraph.importer.normalise.unflatten import unflatten_products
 from wasmgraph.importer.normalise.upgrade import upgrade_opset
 from wasmgraph.importer.normalise.widen import widen_halves
 
@@ -43,6 +44,7 @@ PASSES = (
     inline_schema_functions,
     remove_no_ops,
     fold_constants,
+    unflatten_products,
     check_operands,
     pad_transposed_convolutions,
     write_out_padding,

@@ -121,8 +121,9 @@ def _gelu(w: NodeWriter) -> None:
     """Gelu and BiasGelu: x / 2 * (1 + erf(x / sqrt 2))"""
     x = _biased(w)
     erf = w.add("Erf", [w.add("Mul", [x, w.number(1 / math.sqrt(2), x)])])
-    half = w.add("Mul", [x, w.number(0.5, x)])
-    w.give(0, w.add("Mul", [half, w.add("Add", [erf, w.number(1.0, x)])]))
+    # In the order in which exporters write it, which is one chain.
+    product = w.add("Mul", [x, w.add("Add", [erf, w.number(1.0, x)])])
+    w.give(0, w.add("Mul", [product, w.number(0.5, x)]))
 
 
 def _fast_gelu(w: NodeWriter) -> None:
@@ -132,9 +133,8 @@ def _fast_gelu(w: NodeWriter) -> None:
     square = w.add("Mul", [x, x])
     inner = w.add("Mul", [square, w.number(0.044715 * factor, x)])
     inner = w.add("Mul", [x, w.add("Add", [inner, w.number(factor, x)])])
-    half = w.add("Mul", [x, w.number(0.5, x)])
-    tanh = w.add("Tanh", [inner])
-    w.give(0, w.add("Mul", [half, w.add("Add", [tanh, w.number(1.0, x)])]))
+    product = w.add("Mul", [x, w.add("Add", [w.add("Tanh", [inner]), w.number(1.0, x)])])
+    w.give(0, w.add("Mul", [product, w.number(0.5, x)]))
 
 
 def _biased(w: NodeWriter) -> str:

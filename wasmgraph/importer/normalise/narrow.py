@@ -162,11 +162,13 @@ class _Storing(Writer):
         block, axis = _block_and_axis(attributes(node), len(shape))
         if not block and scales in ((), (1,)):
             return None
-        blocks = [n // block if block and a == axis else n for a, n in enumerate(shape)]
-        if block and (list(scales) != blocks or shape[axis] % block):
-            return f"scales of {list(scales)} for blocks of {block} on axis {axis} of {list(shape)}"
-        if not block and (not shape or scales != (shape[axis],)):
-            return f"scales of {list(scales)} for axis {axis} of {list(shape)}"
+        expected: list[int] = [shape[axis]] if shape else []
+        if block > 0 and shape and shape[axis] % block == 0:
+            expected = [*shape[:axis], shape[axis] // block, *shape[axis + 1 :]]
+        elif block or not shape:
+            return f"blocks of {block} do not fit axis {axis} of {list(shape)}"
+        if list(scales) != expected:
+            return f"its scales are {list(scales)}, not {expected}"
         return None
 
     def cast(self, node: onnx.NodeProto) -> None:
