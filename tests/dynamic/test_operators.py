@@ -202,7 +202,8 @@ def test_sizes_that_depend_on_data(tmp_path: Path) -> None:
 def test_convolutions_and_pooling(tmp_path: Path, group: int) -> None:
     nodes = [
         node("Conv", "x w b", "conv", group=group, pads=[1, 0, 2, 1], strides=[2, 1]),
-        node("Conv", "x w", "dilated", group=group, dilations=[2, 2], auto_pad="SAME_UPPER"),
+        node("Conv", "x w", "dilated", group=group, dilations=[2, 2], pads=[2, 2, 2, 2]),
+        node("Conv", "x w", "same", group=group, strides=[2, 2], auto_pad="SAME_UPPER"),
         node("ConvTranspose", "x v", "up", group=group, strides=[2, 2], output_padding=[1, 0]),
         node("MaxPool", "x", "top", kernel_shape=[3, 2], strides=[2, 2], pads=[1, 0, 1, 1]),
         node("AveragePool", "x", "mean", kernel_shape=[2, 2], pads=[1, 1, 0, 0]),
@@ -213,7 +214,7 @@ def test_convolutions_and_pooling(tmp_path: Path, group: int) -> None:
         "b": floats(6),
         "v": floats(4, 3, 3, 2),
     }
-    outputs = "conv dilated up top mean all"
+    outputs = "conv dilated same up top mean all"
     model = make_model(nodes, {"x": ["N", 4, "H", "W"]}, outputs, weights)
     feeds = [{"x": floats(*size)} for size in ((1, 4, 7, 8), (2, 4, 5, 5), (1, 4, 33, 20))]
     check(model, tmp_path, *feeds, reference=onnxruntime_session)
