@@ -160,3 +160,12 @@ def test_equal_constants_are_one() -> None:
     nodes = [node("Add", "x a", "t"), node("Mul", "t b", "y")]
     graph = bundle_of(make_model(nodes, {"x": ["N", 3]}, "y", weights)).graph
     assert len(graph.constants) == 1
+
+
+def test_an_output_that_is_a_sequence_is_refused() -> None:
+    text = """
+    <ir_version: 8, opset_import: ["": 18]>
+    g (float[N] x) => (seq(float[N]) parts) { parts = SequenceConstruct (x, x) }
+    """
+    with pytest.raises(UnsupportedModelError, match="parts: this output is not a tensor"):
+        bundle_of(parser.parse_model(text))

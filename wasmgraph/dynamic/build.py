@@ -162,12 +162,14 @@ class _Builder:
             self._scope.values[value.name] = self.new_value(str(_dtype(value)))
         inputs = [self._scope.values[name].slot for name in self.network.input_names]
         self._convert(self.network.nodes)
+        for value in self.network.outputs:
+            if value.type.WhichOneof("value") in ("sequence_type", "optional_type"):
+                reason = "this output is not a tensor, which is all that a graph can give"
+                self._obstacles.append(Obstacle(value.name, "", reason))
         outputs = [self._find(name) for name in self.network.output_names]
         if self._obstacles:
-            count = len(self._obstacles)
             raise UnsupportedModelError(
-                f"{self.network.name} cannot be compiled with dynamic shapes, {count} "
-                f"node{'s are' if count > 1 else ' is'} not supported there:",
+                f"{self.network.name} cannot be compiled with dynamic shapes:",
                 hint="fixed shapes (--shape) support more operators",
                 obstacles=self._obstacles,
             )
