@@ -21,9 +21,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from wasmgraph.dynamic.program import DynamicProgram, program_from_json
 from wasmgraph.errors import ModelError
 
-BUNDLE_VERSION = 2
+BUNDLE_VERSION = 3
 ALIGNMENT = 64
 """Bytes. Every tensor starts at a multiple: one x86 cache line, so vector loads never split."""
 
@@ -56,15 +57,16 @@ class Tensor:
     Attributes:
         name: The ONNX name, unchanged.
         dtype: A numpy dtype name, e.g. "float32", "int64", "bool".
-        shape: The extent of every axis.
+        shape: The extent of every axis, or the name of one that is known at run time only. An
+            output of which not even the rank is known has the shape ("...",).
         buffer: Where the host writes or reads its bytes (C order, little-endian). An output that
-            is a view of an input or a constant points there.
+            is a view of an input or a constant points there. None in a dynamic graph.
     """
 
     name: str
     dtype: str
-    shape: tuple[int, ...]
-    buffer: Buffer
+    shape: tuple[int | str, ...]
+    buffer: Buffer | None
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ class Graph:
         producer: Versions of what made it, by name ("wasmgraph", "apache-tvm", "onnx").
         params_nbytes, io_nbytes, arena_nbytes: Sizes of the three regions in bytes.
         threads: Whether it was compiled to run on several threads.
+        dynamic: What a graph runs instead of steps where shapes are known at run time only.
     """
 
     source: Source
@@ -166,6 +169,7 @@ class Graph:
     io_nbytes: int
     arena_nbytes: int
     threads: bool = False
+    dynamic: DynamicProgram | None = None
     version: int = field(default=BUNDLE_VERSION)
 
 
@@ -262,7 +266,8 @@ def _graph_from_json(data: dict[str, Any]) -> Graph:
         return Buffer(item["region"], int(item["offset"]), int(item["nbytes"]))
 
     def tensor(item: dict[str, Any]) -> Tensor:
-        return Tensor(item["name"], item["dtype"], tuple(item["shape"]), buffer(item["buffer"]))
+        place = None if item["buffer"] is None else buffer(item["buffer"])
+        return Tensor(item["name"], item["dtype"], tuple(item["shape"]), place)
 
     if data["simd"] not in SIMD_LEVELS:
         raise ValueError(f"unknown SIMD level {data['simd']!r}")
@@ -295,6 +300,7 @@ def _graph_from_json(data: dict[str, Any]) -> Graph:
         io_nbytes=data["io_nbytes"],
         arena_nbytes=data["arena_nbytes"],
         threads=data["threads"],
+        dynamic=None if data["dynamic"] is None else program_from_json(data["dynamic"]),
     )
 
 

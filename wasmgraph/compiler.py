@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from wasmgraph.atomic import folder_filled_when_done, replaced_when_done
 from wasmgraph.bundle import SIMD_LEVELS, Bundle, SimdLevel, Source, Tensor, write_bundle
-from wasmgraph.errors import InputError
+from wasmgraph.dynamic.program import all_nodes, operators
+from wasmgraph.errors import InputError, UnsupportedModelError
 from wasmgraph.interrupts import interrupts_kept
 from wasmgraph.progress import SILENT, Reporter, stage
 
 if TYPE_CHECKING:
     import onnx
 
-    from wasmgraph.importer import LoadedModel
+    from wasmgraph.importer import DynamicModel, LoadedModel
     from wasmgraph.optimise import Options
     from wasmgraph.verification import VerifyReport
 
@@ -43,7 +44,8 @@ class CompileReport:
         threads: Whether runs may use several threads.
         inputs, outputs: Names, dtypes and shapes.
         kernels: How many distinct kernels it holds.
-        steps: How many kernel calls one run makes.
+        steps: How many kernel calls one run makes; of a dynamic graph how many nodes it has.
+        dynamic: Whether some shapes are known at run time only.
         sizes: Bytes of "file", "code" (the file less its weights), "weights", "arena" and "io".
         seconds: Wall time by stage.
         verification: The comparison with onnxruntime, or None where it was not asked for.
@@ -57,6 +59,7 @@ class CompileReport:
     outputs: tuple[Tensor, ...]
     kernels: int
     steps: int
+    dynamic: bool
     sizes: Mapping[str, int]
     seconds: Mapping[str, float]
     verification: VerifyReport | None
@@ -76,6 +79,7 @@ class CompileReport:
             "outputs": [tensor(item) for item in self.outputs],
             "kernels": self.kernels,
             "steps": self.steps,
+            "dynamic": self.dynamic,
             "sizes": dict(self.sizes),
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
             "verification": None if self.verification is None else self.verification.to_json(),
@@ -96,6 +100,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
     input_range: tuple[float, float] = (0.0, 1.0),
     winograd: bool = True,
     threads: bool = False,
+    dynamic: Collection[str] = (),
     reporter: Reporter = SILENT,
 ) -> CompileReport:
     """Compile an ONNX model into one WebAssembly file.
@@ -116,6 +121,8 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
             more coarsely.
         threads: Whether runs may use several threads: the graph then imports a shared memory, and
             large kernels are cut into parts. The results stay the same, bit for bit.
+        dynamic: Names of axes that stay open, or of inputs whose axes all do. Axes that the model
+            leaves open and `shapes` does not fix stay open too.
         reporter: Told about stages.
 
     Raises:
@@ -139,7 +146,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
         unfinished = stack.enter_context(replaced_when_done(target))
         kept = bundle_dir and stack.enter_context(folder_filled_when_done(Path(bundle_dir)))
         options = Options(winograd=winograd, threads=threads, fused=simd == "relaxed")
-        bundle = make_bundle(model, shapes, simd, options, seconds, reporter)
+        bundle = make_bundle(model, shapes, simd, options, seconds, reporter, dynamic)
         with stage(reporter, "link", seconds):
             linked = link(bundle, unfinished, reporter)
         if verify:
@@ -156,6 +163,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
                 )
         if kept:
             write_bundle(bundle, kept)
+    program = bundle.graph.dynamic
     return CompileReport(
         path=target,
         source=bundle.graph.source,
@@ -163,8 +171,9 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
         threads=threads,
         inputs=bundle.graph.inputs,
         outputs=bundle.graph.outputs,
-        kernels=len(bundle.graph.kernels),
-        steps=len(bundle.graph.steps),
+        kernels=len(bundle.graph.kernels) if program is None else len(operators(program)),
+        steps=len(bundle.graph.steps) if program is None else len(list(all_nodes(program.body))),
+        dynamic=program is not None,
         sizes={
             "file": linked.file_nbytes,
             "code": linked.code_nbytes,
@@ -194,12 +203,13 @@ def make_bundle(
     options: Options | None = None,
     seconds: dict[str, float] | None = None,
     reporter: Reporter = SILENT,
+    dynamic: Collection[str] = (),
 ) -> Bundle:
     """All stages before the linker.
 
     Args:
         model: A path, a model in memory, or what `importer.load_model` gave.
-        shapes, simd: As for `compile`.
+        shapes, simd, dynamic: As for `compile`.
         options: What else was chosen.
         seconds: Gets the wall time of each stage.
         reporter: Told about stages.
@@ -217,13 +227,28 @@ def make_bundle(
     with _ONE_AT_A_TIME, interrupts_kept():
         with stage(reporter, "import", seconds):
             loaded = model if isinstance(model, LoadedModel) else load_model(model)
-            imported = import_model(loaded, shapes, reporter)
+            imported = import_model(loaded, shapes, reporter, dynamic)
+            if imported.dynamic is not None and options is not None and options.threads:
+                raise UnsupportedModelError(
+                    f"{loaded.name} has {imported.dynamic.reason}: such a graph runs on one thread",
+                    hint="leave out --threads, or fix all shapes with --shape",
+                )
+        if imported.dynamic is not None:
+            with stage(reporter, "codegen", seconds):
+                return _build_dynamic(imported.source, imported.dynamic, simd)
         with stage(reporter, "optimise", seconds):
             program = optimise(imported, reporter, options or DEFAULT)
         with stage(reporter, "lower", seconds):
             lowered = lower(program, simd, reporter)
         with stage(reporter, "codegen", seconds):
             return generate(program, lowered, imported.source, simd, reporter)
+
+
+def _build_dynamic(source: Source, model: DynamicModel, simd: SimdLevel) -> Bundle:
+    from wasmgraph.codegen import producer
+    from wasmgraph.dynamic.build import build_bundle
+
+    return build_bundle(model.network, model.converted, model.outputs, source, simd, producer())
 
 
 def _verify(

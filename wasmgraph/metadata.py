@@ -65,17 +65,18 @@ class TensorInfo:
     Attributes:
         name: The ONNX name.
         dtype: One of `DTYPE_NBYTES`.
-        shape: The extent of every axis.
+        shape: The extent of every axis, or the name of one that is known at run time only. Inputs
+            that share a name share the extent. An output of any rank has the shape ("...",).
     """
 
     name: str
     dtype: str
-    shape: tuple[int, ...]
+    shape: tuple[int | str, ...]
 
     @property
-    def nbytes(self) -> int:
-        """Length in bytes."""
-        return prod(self.shape) * DTYPE_NBYTES[self.dtype]
+    def open_axes(self) -> tuple[str, ...]:
+        """The names among its extents."""
+        return tuple(extent for extent in self.shape if isinstance(extent, str))
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,8 @@ class StepInfo:
 
 @dataclass(frozen=True)
 class Metadata:
-    """All of it. `producer` maps the name of every tool that made the graph to its version."""
+    """All of it. `producer` maps the name of every tool that made the graph to its version;
+    `dynamic` says that the shapes of some tensors are known at run time only."""
 
     abi: int
     producer: Mapping[str, str]
@@ -137,6 +139,7 @@ class Metadata:
     sizes: Sizes
     kernels: tuple[KernelInfo, ...]
     steps: tuple[StepInfo, ...]
+    dynamic: bool = False
 
 
 def dump_metadata(metadata: Metadata) -> bytes:
@@ -180,6 +183,7 @@ def load_metadata(payload: bytes) -> Metadata:
         sizes=_sizes(_record(top.get("sizes"), "sizes")),
         kernels=kernels,
         steps=steps,
+        dynamic=_boolean(top, "dynamic") if "dynamic" in top else False,
     )
 
 
@@ -272,9 +276,13 @@ def _tensor(record: Record) -> TensorInfo:
     shape = record.get("shape")
     if not isinstance(shape, list):
         _fail("shape", "a list", shape)
-    extents = tuple(_count({"shape": extent}, "shape") for extent in shape)
+    extents = tuple(
+        extent if isinstance(extent, str) else _count({"shape": extent}, "shape")
+        for extent in shape
+    )
     tensor = TensorInfo(_text(record, "name"), dtype, extents)
+    known = [extent for extent in extents if isinstance(extent, int)]
     # Bounded without its zeros too, or numpy refuses the shape.
-    if prod(filter(None, extents)) * DTYPE_NBYTES[dtype] > MAX_TENSOR_NBYTES or len(extents) > 32:
+    if prod(filter(None, known)) * DTYPE_NBYTES[dtype] > MAX_TENSOR_NBYTES or len(extents) > 32:
         _fail("shape", f"at most {MAX_TENSOR_NBYTES} bytes on 32 axes", shape)
     return tensor

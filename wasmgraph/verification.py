@@ -7,7 +7,7 @@ onnxruntime is needed here and nowhere else.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from wasmgraph.runtime import Graph, load
 from wasmgraph.runtime.base import Array, TensorSpec
 from wasmgraph.runtime.dtypes import kind, plain, step
 from wasmgraph.runtime.inputs import check_inputs
+from wasmgraph.tensors.extents import SIZES, made_up, with_shapes
 from wasmgraph.tensors.random import UNIT_RANGE, random_inputs
 from wasmgraph.tensors.summary import json_number
 
@@ -149,6 +150,7 @@ def verify(
     atol: float = ATOL,
     timeout: float | str | None = None,
     threads: int = 1,
+    shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> VerifyReport:
     """Run a graph and the model it came from on the same inputs, and compare every output.
 
@@ -165,6 +167,7 @@ def verify(
             where onnxruntime does not agree with itself: see `quantisation_slack`.
         timeout: Wall time for the graph's run, where `graph` is a file.
         threads: How many the run uses, likewise.
+        shapes: Of random inputs with open axes, by name; by default some that suit the model.
 
     Raises:
         ToolchainError: onnxruntime is missing.
@@ -181,14 +184,17 @@ def verify(
                 input_range=input_range,
                 rtol=rtol,
                 atol=atol,
+                shapes=shapes,
             )
-    given = random_inputs(graph.inputs, seed, input_range) if inputs is None else inputs
-    arrays = check_inputs(graph.inputs, given)
-    feeds = {
-        spec.name: np.ascontiguousarray(array, dtype=spec.dtype).reshape(spec.shape)
-        for spec, array in zip(graph.inputs, arrays, strict=True)
-    }
-    expected = reference_outputs(model, feeds, graph.outputs)
+    if inputs is None:
+        feeds, expected = _made_up(graph, model, shapes or {}, seed, input_range)
+    else:
+        arrays = check_inputs(graph.inputs, inputs)
+        feeds = {
+            spec.name: np.ascontiguousarray(array, dtype=spec.dtype).reshape(array.shape)
+            for spec, array in zip(graph.inputs, arrays, strict=True)
+        }
+        expected = reference_outputs(model, feeds, graph.outputs)
     slack = quantisation_slack(
         model, expected, lambda: reference_outputs(model, feeds, graph.outputs, optimised=False)
     )
@@ -200,6 +206,36 @@ def verify(
     model_name = str(model) if isinstance(model, (str, os.PathLike)) else model.graph.name
     return VerifyReport(
         str(graph.path), model_name, rtol, atol, seed if inputs is None else None, outputs
+    )
+
+
+def _made_up(
+    graph: Graph,
+    model: ModelProto | str | os.PathLike[str],
+    shapes: Mapping[str, Sequence[int]],
+    seed: int,
+    input_range: tuple[float, float],
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Random inputs and what onnxruntime makes of them.
+
+    Open axes get 2 where they look like a batch, and else the first of `extents.SIZES` that
+    onnxruntime can run the model at.
+    """
+    specs = with_shapes(graph.inputs, shapes)
+    if all(spec.is_fixed for spec in specs):
+        feeds = random_inputs(specs, seed, input_range)
+        return feeds, reference_outputs(model, feeds, graph.outputs)
+    reasons = []
+    for size in SIZES:
+        feeds = random_inputs(made_up(specs, size), seed, input_range)
+        try:
+            return feeds, reference_outputs(model, feeds, graph.outputs)
+        except ModelError as error:
+            reasons.append(error.message)
+    raise ModelError(
+        f"no size of {', '.join(map(str, SIZES))} for the open axes suits the model: {reasons[-1]}",
+        hint="verify it at one that does: "
+        + " ".join(f"--shape {spec.name}=..." for spec in specs if not spec.is_fixed),
     )
 
 

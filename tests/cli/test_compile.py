@@ -189,11 +189,11 @@ class TestRefusal:
         assert "fine" not in outcome.stderr
         assert left_behind(tmp_path) == []
 
-    def test_of_an_open_axis_shows_the_shape_to_give(
+    def test_of_threads_for_open_axes_shows_the_way_out(
         self, wasmgraph: Command, tmp_path: Path
     ) -> None:
         onnx.save(small_model(shape=("batch", 3)), tmp_path / "open.onnx")
-        self.check(wasmgraph("compile", "open.onnx"), 4, "batch", "--shape x=1,3")
+        self.check(wasmgraph("compile", "open.onnx", "--threads"), 4, "one thread", "--shape")
         assert left_behind(tmp_path) == []
 
     def test_of_a_shape_for_an_input_that_is_not_there(

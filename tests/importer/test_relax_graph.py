@@ -13,12 +13,19 @@ import onnx
 import pytest
 from tvm import relax
 
-from tests.onnx_models import make_model, node
+from tests.onnx_models import import_network, make_model, node
 from tests.optimise.relax_modules import bindings
 from wasmgraph.errors import UnsupportedModelError
-from wasmgraph.importer import ImportedModel, describe_source, import_model, load_model
+from wasmgraph.importer import (
+    ImportedModel,
+    describe_source,
+    import_model,
+    load_model,
+    static_graph,
+)
 from wasmgraph.importer.converters import CONVERTERS
 from wasmgraph.importer.provenance import marked_node, marker
+from wasmgraph.importer.relax_graph import RelaxGraph
 
 REFUSED = make_model(
     [
@@ -33,6 +40,11 @@ REFUSED = make_model(
 
 def imported(model: onnx.ModelProto) -> ImportedModel:
     return import_model(load_model(model))
+
+
+def static(model: onnx.ModelProto) -> RelaxGraph:
+    """Without the way out, a dynamic graph."""
+    return static_graph(import_network(model))
 
 
 def test_variables_carry_the_node_they_come_from() -> None:
@@ -66,7 +78,7 @@ def test_inputs_and_outputs_keep_names_types_and_order() -> None:
 
 def test_every_node_that_a_converter_refuses_is_listed() -> None:
     with pytest.raises(UnsupportedModelError) as caught:
-        imported(REFUSED)
+        static(REFUSED)
     assert [obstacle.node for obstacle in caught.value.obstacles] == ["computed axis", "another"]
 
 
@@ -82,14 +94,19 @@ def test_nodes_behind_an_unknown_shape_are_not_blamed() -> None:
         "y",
     )
     with pytest.raises(UnsupportedModelError) as caught:
-        imported(model)
+        static(model)
     assert [obstacle.node for obstacle in caught.value.obstacles] == ["culprit"]
     assert "computed at run time" in caught.value.obstacles[0].reason
 
 
 def test_a_refusal_is_all_that_is_said(tmp_path: Path) -> None:
     """TVM writes to the file descriptor itself, so this needs a process."""
-    onnx.save(REFUSED, tmp_path / "refused.onnx")
+    nodes = [
+        node("DFT", ["x", "", "axis"], "a", name="computed axis"),
+        node("DFT", ["a", "", "axis"], "y", name="another"),
+    ]
+    inputs = {"x": (1, 4, 2), "axis": ("int64", ())}
+    onnx.save(make_model(nodes, inputs, "y", opset=20), tmp_path / "refused.onnx")
     done = subprocess.run(
         [sys.executable, "-m", "wasmgraph", "compile", tmp_path / "refused.onnx"],
         cwd=tmp_path,
@@ -137,7 +154,7 @@ def test_training_is_refused() -> None:
     weights = {"ratio": np.float32(0.5), "training": np.array(True)}
     nodes = [node("Dropout", "x ratio training", "y")]
     with pytest.raises(UnsupportedModelError, match="training mode is not supported"):
-        imported(make_model(nodes, {"x": (1, 4)}, "y", weights))
+        static(make_model(nodes, {"x": (1, 4)}, "y", weights))
 
 
 def test_what_is_random_is_refused_for_that() -> None:
@@ -156,7 +173,7 @@ def test_an_output_of_another_shape_than_onnx_says_is_refused(
 
     monkeypatch.setitem(CONVERTERS, ("", "Relu"), wrong)
     with pytest.raises(UnsupportedModelError, match=r"ONNX has float32\[1, 4\]"):
-        imported(make_model([node("Relu", "x", "y")], {"x": (1, 4)}, "y"))
+        static(make_model([node("Relu", "x", "y")], {"x": (1, 4)}, "y"))
 
 
 def test_outputs_that_nobody_reads_may_be_wrong() -> None:

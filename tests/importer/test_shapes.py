@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.onnx_models import make_network, node
+from wasmgraph.dynamic.build import open_axis_names
 from wasmgraph.errors import InputError, UnsupportedModelError
 from wasmgraph.importer.network import Network
 from wasmgraph.importer.shapes import fix_shapes
@@ -57,29 +58,45 @@ def test_empty_extents_are_allowed() -> None:
     assert fixed({"a": (0, 3)}, a=("n", 3)) == [(0, 3)]
 
 
-@pytest.mark.parametrize(
-    ("shape", "suggestion"),
-    [
-        (("batch", 3, "height", "width"), "a=1,3,HEIGHT,WIDTH"),
-        (("batch_size", 1, 224), "a=1,1,224"),
-        ((None, 3, None, None), "a=1,3,AXIS2,AXIS3"),
-        (("len",), "a=LEN"),
-        (("N", 3, 32, 32), "a=1,3,32,32"),
-        (("Convolution:0", 4), "a=AXIS0,4"),
-    ],
-)
-def test_open_axes_are_refused_with_a_shape_to_copy(
-    shape: tuple[object, ...], suggestion: str
-) -> None:
-    with pytest.raises(UnsupportedModelError, match="left open") as caught:
-        fix_shapes(network(a=shape), {})
-    assert f"--shape {suggestion}" in str(caught.value.hint)
+def opened(
+    shapes: dict[str, tuple[int, ...]], *dynamic: str, **inputs: object
+) -> list[tuple[int | str, ...]]:
+    """The shapes of all inputs, some of whose axes stay open."""
+    result = network(**inputs)
+    assert fix_shapes(result, shapes, dynamic)
+    return [open_axis_names(value) for value in result.inputs]
 
 
-def test_every_open_input_is_listed() -> None:
-    with pytest.raises(UnsupportedModelError) as caught:
-        fix_shapes(network(a=("n",), b=(2,), c=(None, 2)), {})
-    assert [obstacle.node for obstacle in caught.value.obstacles] == ["a", "c"]
+def test_an_axis_that_nobody_fixes_stays_open() -> None:
+    assert opened({}, a=("batch", 3)) == [("batch", 3)]
+    assert not fix_shapes(network(a=(2, 3)), {})
+
+
+def test_an_open_axis_without_a_name_is_called_after_its_input() -> None:
+    assert opened({}, a=(None, 3), b=(None,)) == [("a:0", 3), ("b:0",)]
+
+
+def test_some_axes_are_fixed_and_others_stay_open() -> None:
+    shapes = opened({"a": (4, 3)}, a=("n", 3), b=("n", "m"))
+    assert shapes == [(4, 3), (4, "m")]
+
+
+def test_axes_are_opened_by_their_input_or_their_name() -> None:
+    assert opened({}, "a", a=(2, 3), b=(4,)) == [("a:0", "a:1"), (4,)]
+    assert opened({"a": (4, 3)}, "n", a=("n", 3), b=("n",)) == [("n", 3), ("n",)]
+
+
+def test_only_what_is_there_can_be_opened() -> None:
+    with pytest.raises(InputError, match="neither an axis nor an input 'z'") as caught:
+        fix_shapes(network(a=("n", 3)), {}, ["z"])
+    assert "'a', 'n'" in str(caught.value.hint)
+
+
+def test_an_unknown_rank_is_refused_with_a_shape_to_copy() -> None:
+    with pytest.raises(UnsupportedModelError, match="unknown rank") as caught:
+        fix_shapes(network(a=("float32", None), b=(2,)), {})
+    assert [obstacle.node for obstacle in caught.value.obstacles] == ["a"]
+    assert "--shape a=1,..." in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(

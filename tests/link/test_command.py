@@ -89,7 +89,7 @@ def test_help_lists_inputs_and_outputs(linked: Linked, tmp_path: Path) -> None:
         ("scale", [], npy(X) + b"!", "stdin: there are more bytes than the shape needs"),
         ("scale", [], npy(X.astype(np.float64)), "stdin: float32 expected, not '<f8'"),
         ("scale", [], npy(X.astype(">f4")), "stdin: big-endian numbers"),
-        ("scale", [], npy(X.reshape(4, 1)), "stdin: shape (4,) expected, not (4, 1)"),
+        ("scale", [], npy(X.reshape(4, 1)), "stdin: input 'x' has shape [4], not shape [4, 1]"),
         ("failing", [], npy(5 * X), "the kernel of culprit failed with code 5"),
     ],
 )

@@ -10,9 +10,10 @@ import click
 from wasmgraph.cli.background import interruptible
 from wasmgraph.cli.console import FILE, Terminal, common_options, example
 from wasmgraph.cli.inputs import InputOptions, input_options, seed_option, threads_option
+from wasmgraph.cli.shapes import shapes_option
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
@@ -50,6 +51,7 @@ DEFAULT_SECONDS = 3.0
 )
 @threads_option
 @seed_option
+@shapes_option
 @common_options
 def command(
     terminal: Terminal,
@@ -61,6 +63,7 @@ def command(
     seconds: float,
     threads: int,
     seed: int,
+    shapes: dict[str, tuple[int, ...]],
     **inputs: Any,
 ) -> None:
     """Measure GRAPH.wasm under Wasmtime: latency, load times and memory.
@@ -73,11 +76,11 @@ def command(
         from wasmgraph.measure import measure_graph
 
         description = _description(graph)
-        flops = None if model is None else _flops(description, model)
+        flops = None if model is None else _flops(description, model, shapes)
         measured = interruptible(
             lambda: measure_graph(
                 graph,
-                lambda loaded: _inputs(loaded, options, seed),
+                lambda loaded: _inputs(loaded, options, shapes, seed),
                 seconds=seconds,
                 runs=runs,
                 threads=threads,
@@ -96,17 +99,20 @@ def _description(path: Path) -> Metadata:
         return read_graph(source).metadata
 
 
-def _inputs(graph: Graph, options: InputOptions, seed: int) -> Mapping[str, Array]:
-    from wasmgraph.tensors.random import random_inputs
+def _inputs(
+    graph: Graph, options: InputOptions, shapes: Mapping[str, Sequence[int]], seed: int
+) -> Mapping[str, Array]:
+    return options.complete(graph.inputs, shapes, seed)
 
-    return {**random_inputs(graph.inputs, seed), **options.read(graph.inputs)}
 
-
-def _flops(description: Metadata, model: Path) -> int | None:
+def _flops(description: Metadata, model: Path, given: Mapping[str, Sequence[int]]) -> int | None:
     from wasmgraph.importer import load_model
     from wasmgraph.measure import count_flops
+    from wasmgraph.runtime.base import TensorSpec
+    from wasmgraph.tensors.extents import with_shapes
 
-    shapes = {tensor.name: tensor.shape for tensor in description.inputs}
+    specs = [TensorSpec(t.name, t.dtype, t.shape) for t in description.inputs]
+    shapes = {spec.name: spec.extents for spec in with_shapes(specs, given)}
     return count_flops(load_model(model).proto, shapes)
 
 

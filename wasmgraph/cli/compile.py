@@ -31,6 +31,13 @@ if TYPE_CHECKING:
 )
 @shapes_option
 @click.option(
+    "--dynamic",
+    multiple=True,
+    metavar="NAME",
+    help="Leave an axis open, or all axes of an input; once per name.  [default: the axes that the "
+    "model leaves open and --shape does not fix]",
+)
+@click.option(
     "--simd",
     type=click.Choice(["none", "simd128", "relaxed"]),
     default="simd128",
@@ -71,6 +78,7 @@ def command(
     model: Path,
     output: Path | None,
     shapes: dict[str, tuple[int, ...]],
+    dynamic: tuple[str, ...],
     simd: SimdLevel,
     bundle_dir: Path | None,
     verify: bool,
@@ -105,6 +113,7 @@ def command(
             input_range=input_range,
             winograd=winograd,
             threads=threads,
+            dynamic=dynamic,
             reporter=reporter,
         )
 

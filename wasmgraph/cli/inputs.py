@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -105,6 +105,37 @@ class InputOptions:
                 raise InputError(f"input {name!r} is given twice")
             arrays[name] = read_input(source, by_name[name], self.image())
         return arrays
+
+    def complete(
+        self,
+        specs: Sequence[TensorSpec],
+        shapes: Mapping[str, Sequence[int]],
+        seed: int,
+        float_range: tuple[float, float] = (0.0, 1.0),
+    ) -> dict[str, Array]:
+        """Every input: those named by `-i`, and random ones for the others.
+
+        Args:
+            specs: The graph's inputs.
+            shapes: Of inputs with open axes; those of given inputs count too.
+            seed, float_range: Of the random inputs.
+
+        Raises:
+            InputError: as `read` does, or axes are left open.
+        """
+        from wasmgraph.tensors.extents import with_shapes
+        from wasmgraph.tensors.random import random_inputs
+
+        given = self.read(specs)
+        known = {s.name: given[s.name].shape for s in specs if s.name in given}
+        fitting = {
+            s.name: known[s.name] for s in specs if s.name in known and s.fits(known[s.name])
+        }
+        ready = with_shapes(specs, {**shapes, **fitting})
+        return {
+            **random_inputs((s for s in ready if s.name not in given), seed, float_range),
+            **given,
+        }
 
 
 threads_option: Callable[[F], F] = click.option(

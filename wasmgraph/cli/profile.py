@@ -10,6 +10,7 @@ import click
 from wasmgraph.cli.background import interruptible
 from wasmgraph.cli.console import FILE, Terminal, common_options, example
 from wasmgraph.cli.inputs import InputOptions, input_options, seed_option
+from wasmgraph.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,6 +79,11 @@ def command(
 
         def measured() -> Profile:
             with load(graph) as loaded:
+                if loaded.metadata.dynamic:
+                    raise InputError(
+                        f"{graph} has dynamic shapes, so no steps that can be timed by themselves",
+                        hint="profile the model compiled for fixed shapes (--shape)",
+                    )
                 given = {**random_inputs(loaded.inputs, seed), **options.read(loaded.inputs)}
                 return profile_graph(loaded, given, seconds)
 

@@ -21,6 +21,7 @@ from wasmgraph.cli.inputs import (
     time_limit,
     tolerance_options,
 )
+from wasmgraph.cli.shapes import shapes_option
 from wasmgraph.errors import VerificationError
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     help="Wall time the graph may take.",
 )
 @threads_option
+@shapes_option
 @input_range_option
 @common_options
 def command(
@@ -68,6 +70,7 @@ def command(
     input_range: tuple[float, float],
     timeout: float | None,
     threads: int,
+    shapes: dict[str, tuple[int, ...]],
     **inputs: Any,
 ) -> None:
     """Compare GRAPH.wasm with onnxruntime running the model, on the same inputs.
@@ -88,6 +91,7 @@ def command(
                 input_range=input_range,
                 timeout=timeout,
                 threads=threads,
+                shapes=shapes,
             )
         )
     try:
@@ -119,17 +123,24 @@ def _verify(
     input_range: tuple[float, float],
     timeout: float | None,
     threads: int,
+    shapes: dict[str, tuple[int, ...]],
 ) -> VerifyReport:
     from wasmgraph.runtime import load
-    from wasmgraph.tensors.random import random_inputs
     from wasmgraph.verification import find_onnxruntime, verify
 
     find_onnxruntime()
     with load(graph, timeout=timeout, threads=threads) as loaded:
         if not options.inputs:
-            return verify(loaded, model, seed=seed, input_range=input_range, rtol=rtol, atol=atol)
-        random = random_inputs(loaded.inputs, seed, input_range)
-        inputs = {**random, **options.read(loaded.inputs)}
+            return verify(
+                loaded,
+                model,
+                seed=seed,
+                input_range=input_range,
+                rtol=rtol,
+                atol=atol,
+                shapes=shapes,
+            )
+        inputs = options.complete(loaded.inputs, shapes, seed, input_range)
         return verify(loaded, model, inputs, rtol=rtol, atol=atol)
 
 

@@ -27,7 +27,6 @@ def generate(
     Raises:
         UnsupportedModelError: the graph does not fit 32-bit memory.
     """
-    from wasmgraph import __version__
     from wasmgraph.assembler import write_object
     from wasmgraph.codegen.description import describe
     from wasmgraph.optimise.memory import plan_memory
@@ -43,10 +42,16 @@ def generate(
             for call in reversed(program.calls)
         }
         tvm_code = compile_object(lowered.tir, nodes, simd)
-    producer = {
+    graph, params = describe(program, lowered, plan, source, producer(), simd)
+    return Bundle(graph, object_code, params, tvm_code)
+
+
+def producer() -> dict[str, str]:
+    """The versions of what makes a bundle."""
+    from wasmgraph import __version__
+
+    return {
         "wasmgraph": __version__,
         "apache-tvm": version("apache-tvm"),
         "onnx": version("onnx"),
     }
-    graph, params = describe(program, lowered, plan, source, producer, simd)
-    return Bundle(graph, object_code, params, tvm_code)

@@ -6,70 +6,150 @@ Importing this package imports onnx, but TVM only when `import_model` runs.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wasmgraph.bundle import Source
+from wasmgraph.errors import UnsupportedModelError
 from wasmgraph.importer.load import LoadedModel, load_model
 from wasmgraph.progress import SILENT, Reporter
 
 if TYPE_CHECKING:
+    from wasmgraph.dynamic.build import Converted
+    from wasmgraph.importer.network import Network
     from wasmgraph.importer.relax_graph import RelaxGraph
 
-__all__ = ["ImportedModel", "LoadedModel", "describe_source", "import_model", "load_model"]
+__all__ = [
+    "DynamicModel",
+    "ImportedModel",
+    "LoadedModel",
+    "describe_source",
+    "import_model",
+    "load_model",
+    "static_graph",
+]
 
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """A model as Relax, and what it came from."""
+    """A model, and what it came from.
+
+    Attributes:
+        source: What it came from.
+        graph: The model as Relax, where every shape is known.
+        dynamic: The model as it is, where some shapes are known at run time only.
+    """
 
     source: Source
-    graph: RelaxGraph
+    graph: RelaxGraph | None
+    dynamic: DynamicModel | None = None
+
+
+@dataclass(frozen=True)
+class DynamicModel:
+    """A normalised network with open shapes; every one of its nodes has a dynamic operator.
+
+    Attributes:
+        network: The model.
+        converted: Its nodes as operators of the executor.
+        outputs: The shapes of its outputs, with names for the axes that are not known.
+        reason: Why shapes are not known, for a person.
+    """
+
+    network: Network
+    converted: Converted
+    outputs: tuple[tuple[int | str, ...], ...]
+    reason: str
 
 
 def import_model(
     loaded: LoadedModel,
     shapes: Mapping[str, Sequence[int]] | None = None,
     reporter: Reporter = SILENT,
+    dynamic: Collection[str] = (),
 ) -> ImportedModel:
-    """Turn a loaded model into Relax with static shapes.
+    """Turn a loaded model into Relax where its shapes are static, else into a dynamic model.
+
+    A model is dynamic where axes of its inputs stay open, or where it has control flow, sequences
+    or sizes that depend on data.
 
     Args:
         loaded: From `load_model`.
         shapes: Extents by input name, for dynamic axes or to replace fixed ones.
         reporter: Told what is going on.
+        dynamic: Names of axes that stay open, or of inputs whose axes all do.
 
     Raises:
         ModelError: shapes contradict each other.
         InputError: `shapes` names no input, or does not fit.
-        UnsupportedModelError: open axes, or nodes that cannot be compiled, each listed.
+        UnsupportedModelError: nodes that cannot be compiled, each listed.
     """
     from wasmgraph.crash_handlers import import_tvm
 
     import_tvm()  # before anything else does
     from wasmgraph.importer.network import network_from_proto
-    from wasmgraph.importer.normalise import normalise
     from wasmgraph.importer.normalise.inline import inline_local_functions
-    from wasmgraph.importer.relax_graph import build_relax
     from wasmgraph.importer.shapes import fix_shapes
+
+    def fresh() -> tuple[Network, bool]:
+        network = network_from_proto(loaded.proto, loaded.name)
+        inline_local_functions(network)
+        return network, fix_shapes(network, shapes or {}, dynamic)
+
+    source = describe_source(loaded)
+    network, is_open = fresh()
+    reporter.log(f"{len(network.nodes)} nodes, opset {network.opset}")
+    if is_open:
+        return ImportedModel(source, None, _dynamic_model(network, "open axes", reporter))
+    try:
+        return ImportedModel(source, static_graph(network, reporter))
+    except UnsupportedModelError as error:
+        reporter.log("not with static shapes")
+        network, _ = fresh()
+        reason = "control flow, sequences or sizes that depend on data"
+        try:
+            return ImportedModel(source, None, _dynamic_model(network, reason, reporter))
+        except UnsupportedModelError as other:
+            # The one that names the lesser obstacles.
+            raise (other if len(other.obstacles) < len(error.obstacles) else error) from None
+
+
+def static_graph(network: Network, reporter: Reporter = SILENT) -> RelaxGraph:
+    """A network of fixed input shapes as Relax.
+
+    Raises:
+        ModelError: shapes contradict each other.
+        UnsupportedModelError: lists every node that cannot be compiled with static shapes.
+    """
+    from wasmgraph.importer.normalise import normalise
+    from wasmgraph.importer.relax_graph import build_relax
     from wasmgraph.importer.support import (
         reject_impossible_tensors,
         reject_unsupported,
         reject_wide_attributes,
     )
 
-    network = network_from_proto(loaded.proto, loaded.name)
-    reporter.log(f"{len(network.nodes)} nodes, opset {network.opset}")
-    inline_local_functions(network)
     reject_unsupported(network, upgraded=False)
-    fix_shapes(network, shapes or {})
     normalise(network)
     reporter.log(f"{len(network.nodes)} nodes after normalisation, opset {network.opset}")
     reject_unsupported(network, upgraded=True)
     reject_impossible_tensors(network)
     reject_wide_attributes(network)
-    return ImportedModel(describe_source(loaded), build_relax(network))
+    return build_relax(network)
+
+
+def _dynamic_model(network: Network, reason: str, reporter: Reporter) -> DynamicModel:
+    from wasmgraph.dynamic.build import convert, output_shapes
+    from wasmgraph.dynamic.operators import has_converter, why_unsupported
+    from wasmgraph.importer.normalise import normalise_dynamic
+    from wasmgraph.importer.support import reject_unsupported
+
+    reject_unsupported(network, upgraded=False, why=why_unsupported)
+    normalise_dynamic(network, has_converter)
+    reporter.log(f"{len(network.nodes)} nodes with dynamic shapes, opset {network.opset}")
+    reject_unsupported(network, upgraded=True, why=why_unsupported)
+    return DynamicModel(network, convert(network), tuple(output_shapes(network)), reason)
 
 
 def describe_source(loaded: LoadedModel) -> Source:

@@ -145,8 +145,10 @@ def network_to_proto(network: Network, small_bytes: int = SMALL_BYTES) -> onnx.M
     )
 
 
-def value_info(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> onnx.ValueInfoProto:
-    """A tensor's name and static type in ONNX's form."""
+def value_info(
+    name: str, dtype: np.dtype[Any], shape: tuple[int | str, ...]
+) -> onnx.ValueInfoProto:
+    """A tensor's name and type in ONNX's form; an axis without an extent has a name."""
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype), shape)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import onnx
 
@@ -13,24 +13,35 @@ from wasmgraph.importer.support import unsupported, why_impossible
 from wasmgraph.metadata import DTYPE_NBYTES
 
 
-def fix_shapes(network: Network, shapes: Mapping[str, Sequence[int]]) -> None:
-    """Give every graph input a static shape.
+def fix_shapes(
+    network: Network, shapes: Mapping[str, Sequence[int]], dynamic: Collection[str] = ()
+) -> bool:
+    """Give every graph input the shape that is asked for; answer whether axes stay open.
 
     An extent given for a named axis holds for every input that has an axis of that name. A shape
-    given for a fixed axis replaces it.
+    given for a fixed axis replaces it. An axis that stays open keeps its name; where it has none,
+    it is called after the input and its number.
+
+    Args:
+        network: Its inputs are replaced.
+        shapes: Extents by input name.
+        dynamic: Names of axes that stay open, or of inputs whose axes all do.
 
     Raises:
-        InputError: a name that is not an input, a wrong rank, an extent below 0, or two extents
-            for one named axis.
-        UnsupportedModelError: axes stay open; each is named. Or an input is larger than 32-bit
+        InputError: a name that is not an input (or axis), a wrong rank, an extent below 0, or two
+            extents for one named axis.
+        UnsupportedModelError: the rank of an input is not known. Or it is larger than 32-bit
             memory, or no tensor of numbers.
     """
     _check_names(network, shapes)
+    _check_dynamic(network, dynamic)
     axes: dict[str, int] = {}
     for value in network.inputs:
         if value.name in shapes:
             _bind(value, tuple(shapes[value.name]), axes)
     obstacles, suggestions, fixed = [], [], []
+    is_open = False
+    open_names = [[name] for name in dynamic]
     for value in network.inputs:
         known = tensor_type(value)
         if known is None:
@@ -40,14 +51,17 @@ def fix_shapes(network: Network, shapes: Mapping[str, Sequence[int]]) -> None:
             obstacles.append(Obstacle(value.name, "", "its rank and shape are not known"))
             suggestions.append(f"--shape {value.name}=1,...")
             continue
+        names = _dims(value) if value.type.tensor_type.HasField("shape") else []
         dims = _resolve(value, shapes.get(value.name), axes)
-        if any(isinstance(d, str) for d in dims):
-            named = ", ".join(f"axis {i} ({d})" for i, d in enumerate(dims) if isinstance(d, str))
-            obstacles.append(Obstacle(value.name, "", f"{named} has no extent"))
-            suggestions.append(_suggest(value.name, dims))
-            continue
-        shape = tuple(int(d) for d in dims)
-        reason = why_impossible(TensorType(known.dtype, shape), DTYPE_NBYTES)
+        shape = tuple(
+            _axis_name(value, i, names[i] if i < len(names) else d)
+            if isinstance(d, str) or value.name in dynamic or names[i : i + 1] in open_names
+            else d
+            for i, d in enumerate(dims)
+        )
+        extents = tuple(d for d in shape if isinstance(d, int))
+        is_open = is_open or len(extents) < len(shape)
+        reason = why_impossible(TensorType(known.dtype, extents), DTYPE_NBYTES)
         if reason is not None:
             raise UnsupportedModelError(
                 f"{network.name} cannot be compiled for this input:",
@@ -57,11 +71,27 @@ def fix_shapes(network: Network, shapes: Mapping[str, Sequence[int]]) -> None:
         fixed.append(value_info(value.name, known.dtype, shape))
     if obstacles:
         raise UnsupportedModelError(
-            f"{network.name} has dynamic axes that are left open:",
-            hint="give their extents, e.g. " + " ".join(suggestions),
+            f"{network.name} has inputs of unknown rank:",
+            hint="give their shapes, e.g. " + " ".join(suggestions),
             obstacles=obstacles,
         )
     network.inputs = fixed
+    return is_open
+
+
+def _check_dynamic(network: Network, dynamic: Collection[str]) -> None:
+    axes = {d for value in network.inputs for d in _dims(value) if isinstance(d, str)} - {"?"}
+    for name in dynamic:
+        if name not in axes and name not in network.input_names:
+            known = ", ".join(map(repr, [*network.input_names, *sorted(axes)]))
+            raise InputError(
+                f"{network.name} has neither an axis nor an input {name!r}",
+                hint=f"it has {known}",
+            )
+
+
+def _axis_name(value: onnx.ValueInfoProto, axis: int, name: int | str) -> str:
+    return name if isinstance(name, str) and name != "?" else f"{value.name}:{axis}"
 
 
 def _check_names(network: Network, shapes: Mapping[str, Sequence[int]]) -> None:
@@ -109,16 +139,3 @@ def _resolve(
     if given is not None:
         return list(given)
     return [axes.get(d, d) if isinstance(d, str) else d for d in _dims(value)]
-
-
-def _suggest(name: str, dims: Sequence[int | str]) -> str:
-    """A `--shape` to copy: batch axes as 1, the others as their names in capitals."""
-    parts = []
-    for axis, dim in enumerate(dims):
-        if not isinstance(dim, str):
-            parts.append(str(dim))
-        elif "batch" in dim.lower() or (axis == 0 and (dim == "?" or len(dims) > 2)):
-            parts.append("1")
-        else:
-            parts.append(dim.upper() if dim.isidentifier() else f"AXIS{axis}")
-    return f"--shape {name}={','.join(parts)}"

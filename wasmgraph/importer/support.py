@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 
 import onnx
 
@@ -20,20 +20,26 @@ from wasmgraph.metadata import DTYPE_NBYTES, MAX_TENSOR_NBYTES, NARROW_DTYPES
 REPLACED_BY_UPGRADE = frozenset(["Scatter", "Upsample"])
 
 
-def reject_unsupported(network: Network, *, upgraded: bool) -> None:
+def reject_unsupported(
+    network: Network,
+    *,
+    upgraded: bool,
+    why: Callable[[onnx.NodeProto], str | None] = why_unsupported,
+) -> None:
     """Raise if any node has no converter.
 
     Args:
         network: Local functions are inlined already.
         upgraded: Whether the opset upgrade and the inlining of schema functions lie behind; until
             then what they will replace is let through.
+        why: The reason why a node cannot be compiled, or None.
 
     Raises:
         UnsupportedModelError: lists every such node.
     """
     obstacles = []
     for node in _all_nodes(network.nodes):
-        reason = why_unsupported(node)
+        reason = why(node)
         if reason is None or (not upgraded and _will_be_replaced(node, network)):
             continue
         op = f"{node.domain}.{node.op_type}" if node.domain else node.op_type

@@ -12,11 +12,16 @@ from wasmgraph.link.rust import RustToolchain
 _ARCHIVE = "libwasmgraph_executor.a"
 
 
-def build_archive(rust: RustToolchain, crate: Path, *, threads: bool) -> Path:
+def build_archive(
+    rust: RustToolchain, crate: Path, *, threads: bool, dynamic: bool, simd: bool
+) -> Path:
     """Build the crate as a static library.
 
     Args:
         threads: Whether its code is for shared memory and several threads.
+        dynamic: Whether it has the operators of dynamic graphs. They compute, so they are optimised
+            for speed.
+        simd: Whether its code may use 128-bit vectors.
 
     Everything happens inside the crate's folder and all paths given to rustc are relative to it, so
     the same sources give the same code wherever the folder is.
@@ -30,8 +35,16 @@ def build_archive(rust: RustToolchain, crate: Path, *, threads: bool) -> Path:
         f"--target={rust.target}",
         "--target-dir=target",
         *(["--features=threads"] if threads else []),
+        *(["--features=dynamic"] if dynamic else []),
     ]
     environment = _environment(rust, crate)
+    if dynamic:
+        environment["CARGO_PROFILE_RELEASE_OPT_LEVEL"] = "3"
+        # Two thirds of the time, on two cores.
+        environment["CARGO_PROFILE_RELEASE_LTO"] = "off"
+        environment["CARGO_PROFILE_RELEASE_CODEGEN_UNITS"] = "16"
+    if simd:
+        environment["RUSTFLAGS"] = "-Ctarget-feature=+simd128"
     if threads:
         environment["RUSTFLAGS"] = "-Ctarget-feature=+atomics,+bulk-memory"
         # The standard library was compiled for one thread. Optimised together with the crate it

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 
 from wasmgraph.bundle import Buffer, Graph, Region, Step, Tensor
+from wasmgraph.dynamic.program import DynamicProgram, all_nodes
 from wasmgraph.errors import ModelError
 from wasmgraph.metadata import DTYPE_NBYTES, MAX_TENSOR_NBYTES
 
@@ -39,23 +40,54 @@ def check_description(graph: Graph) -> None:
         )
     for number, step in enumerate(graph.steps):
         _check_step(f"step {number}", step, graph, sizes)
+    if graph.dynamic is not None:
+        _check_dynamic(graph.dynamic, graph)
 
 
 def _check_tensor(what: str, tensor: Tensor, sizes: dict[Region, int]) -> None:
     _check_text(what, tensor.name)
     _require(tensor.dtype in DTYPE_NBYTES, f"{what} has the unknown dtype {tensor.dtype!r}")
+    if tensor.buffer is None:
+        for extent in tensor.shape:
+            if isinstance(extent, str):
+                _check_text(what, extent)
+            else:
+                _require(extent >= 0, f"{what} has the extent {extent!r}, which is no count")
+        return
     nbytes = DTYPE_NBYTES[tensor.dtype]
     for extent in tensor.shape:
-        _require(
-            isinstance(extent, int) and extent >= 0,
-            f"{what} has the extent {extent!r}, which is no count",
-        )
+        if not isinstance(extent, int) or extent < 0:
+            raise _inconsistent(f"{what} has the extent {extent!r}, which is no count")
         nbytes *= extent
     _require(
         nbytes == tensor.buffer.nbytes,
         f"{what} needs {nbytes} bytes, its buffer has {tensor.buffer.nbytes}",
     )
     _check_buffer(what, tensor.buffer, sizes)
+
+
+def _check_dynamic(program: DynamicProgram, graph: Graph) -> None:
+    _require(not graph.steps and not graph.threads, "a dynamic graph has neither steps nor threads")
+    _require(
+        len(program.constants) == len(graph.constants),
+        f"{len(program.constants)} slots hold {len(graph.constants)} constants",
+    )
+    for kind, slots, tensors in (
+        ("inputs", program.body.inputs, graph.inputs),
+        ("outputs", program.body.outputs, graph.outputs),
+    ):
+        _require(len(slots) == len(tensors), f"{len(slots)} slots hold {len(tensors)} {kind}")
+    for constant in graph.constants:
+        what = f"constant {constant.name!r}"
+        _require(constant.dtype in DTYPE_NBYTES, f"{what} has the dtype {constant.dtype!r}")
+        place = Buffer("params", constant.offset, constant.nbytes)
+        _check_buffer(what, place, {"params": graph.params_nbytes, "io": 0, "arena": 0})
+    for node in all_nodes(program.body):
+        _check_text("a node", node.name)
+        _require(
+            re.fullmatch(r"wgd_\w+", node.operator) is not None,
+            f"node {node.name!r} calls {node.operator!r}, which is no operator",
+        )
 
 
 def _check_step(what: str, step: Step, graph: Graph, sizes: dict[Region, int]) -> None:
@@ -100,7 +132,10 @@ def _check_text(what: str, text: str) -> None:
 
 def _require(holds: bool, message: str) -> None:
     if not holds:
-        raise ModelError(
-            f"the bundle's graph.json is inconsistent: {message}",
-            hint="compile the model again",
-        )
+        raise _inconsistent(message)
+
+
+def _inconsistent(message: str) -> ModelError:
+    return ModelError(
+        f"the bundle's graph.json is inconsistent: {message}", hint="compile the model again"
+    )

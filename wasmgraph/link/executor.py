@@ -26,19 +26,28 @@ _KEPT = 8
 
 
 def executor_archive(
-    rust: RustToolchain, reporter: Reporter, folder: Path, *, threads: bool = False
+    rust: RustToolchain,
+    reporter: Reporter,
+    folder: Path,
+    *,
+    threads: bool = False,
+    dynamic: bool = False,
+    simd: bool = False,
 ) -> Path:
     """The executor as a static library, from the cache or built.
 
     Args:
         folder: A temporary one to build in.
         threads: Whether it is for shared memory and several threads.
+        dynamic: Whether it is for a graph whose shapes are known at run time only.
+        simd: Whether such a graph may use 128-bit vectors.
 
     Raises:
         ToolchainError: the crate is missing, or cargo fails.
     """
     sources = _sources()
-    entry = f"{_digest(sources, rust)}{'-threads' if threads else ''}.a"
+    kinds = {"threads": threads, "dynamic": dynamic, "simd": simd}
+    entry = "-".join([_digest(sources, rust), *(name for name, on in kinds.items() if on)]) + ".a"
     cache = _open_cache()
     if cache is not None and (cache / entry).is_file():
         os.utime(cache / entry)
@@ -48,7 +57,7 @@ def executor_archive(
     for name, contents in sources.items():
         (crate / name).parent.mkdir(parents=True, exist_ok=True)
         (crate / name).write_bytes(contents)
-    archive = build_archive(rust, crate, threads=threads)
+    archive = build_archive(rust, crate, threads=threads, dynamic=dynamic, simd=simd)
     if cache is None:
         return archive
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from wasmgraph.atomic import replaced_when_done
 from wasmgraph.bundle import Bundle, Graph, Step
+from wasmgraph.dynamic.tables import nodes_object
 from wasmgraph.errors import ModelError, UnsupportedModelError, WasmgraphError
 from wasmgraph.link.consistency import check_description
 from wasmgraph.link.description_object import description_object
@@ -96,12 +97,18 @@ def link(bundle: Bundle, out: Path, reporter: Reporter = SILENT) -> LinkReport:
 def _build(bundle: Bundle, rust: RustToolchain, folder: Path, reporter: Reporter) -> bytes:
     """The linked module, before its metadata."""
     threads = bundle.graph.threads
-    archive = executor_archive(rust, reporter, folder, threads=threads)
+    dynamic = bundle.graph.dynamic
+    # A static graph's executor only calls kernels: one serves every SIMD level.
+    simd = dynamic is not None and bundle.graph.simd != "none"
+    archive = executor_archive(
+        rust, reporter, folder, threads=threads, dynamic=dynamic is not None, simd=simd
+    )
     objects = {
         "description.o": description_object(bundle.graph),
         "graph.o": bundle.object_code,
         "tvm.o": bundle.tvm_code,
         "threads.o": threads_object() if threads else b"",
+        "nodes.o": nodes_object(dynamic, bundle.graph.constants) if dynamic else b"",
     }
     objects = {name: code for name, code in objects.items() if code}
     for name, code in objects.items():
@@ -139,6 +146,7 @@ def _metadata(graph: Graph, code_nbytes: int, rust: RustToolchain) -> Metadata:
         outputs=tuple(TensorInfo(t.name, t.dtype, t.shape) for t in graph.outputs),
         sizes=Sizes(code_nbytes, graph.params_nbytes, graph.arena_nbytes, graph.io_nbytes),
         kernels=tuple(KernelInfo(k.symbol, k.description) for k in graph.kernels),
+        dynamic=graph.dynamic is not None,
         steps=_stages(graph.steps),
     )
 

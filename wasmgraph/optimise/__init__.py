@@ -31,6 +31,7 @@ def optimise(
     from wasmgraph.optimise.pipeline import run_passes
     from wasmgraph.optimise.select import select_kernels
 
+    assert imported.graph is not None  # only static models come here
     module = run_passes(imported.graph.module, reporter)
     graph = extract(module, imported.graph)
     join_channel_norms(graph)

@@ -11,6 +11,7 @@ This module holds no engine and knows nothing of ONNX or of the command line.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +20,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from wasmgraph.errors import InputError
 from wasmgraph.runtime.source import Source
 
 if TYPE_CHECKING:
     from wasmgraph.metadata import Metadata
 
 Array = npt.NDArray[Any]
+
+ANY_SHAPE = ("...",)
+"""The shape of a tensor of which not even the rank is known before a run."""
 
 
 def printable(text: str) -> str:
@@ -39,23 +44,51 @@ class TensorSpec:
     Attributes:
         name: The ONNX name, unchanged.
         dtype: A numpy dtype name, e.g. "float32".
-        shape: The extent of every axis.
+        shape: The extent of every axis, or the name of one that a run decides: any extent will do
+            that is the same wherever the name stands. An output of any rank has ("...",).
     """
 
     name: str
     dtype: str
-    shape: tuple[int, ...]
+    shape: tuple[int | str, ...]
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether every extent is known before a run."""
+        return all(isinstance(extent, int) for extent in self.shape)
+
+    @property
+    def extents(self) -> tuple[int, ...]:
+        """The shape of a tensor whose every extent is known.
+
+        Raises:
+            InputError: one is not.
+        """
+        known = tuple(extent for extent in self.shape if isinstance(extent, int))
+        if len(known) < len(self.shape):
+            raise InputError(
+                f"{self} has open axes: their extents are not known",
+                hint=f"give them with --shape {self.name}=...",
+            )
+        return known
 
     @property
     def nbytes(self) -> int:
-        """Length of its bytes (C order, no padding)."""
-        size = np.dtype(self.dtype).itemsize
-        for extent in self.shape:
-            size *= extent
-        return size
+        """Length of its bytes (C order, no padding), where every extent is known."""
+        return math.prod(self.extents) * int(np.dtype(self.dtype).itemsize)
+
+    def fits(self, shape: Sequence[int]) -> bool:
+        """Whether a tensor of this shape can stand here, as far as this tensor alone tells."""
+        if self.shape == ANY_SHAPE:
+            return True
+        return len(shape) == len(self.shape) and all(
+            isinstance(known, str) or known == given
+            for known, given in zip(self.shape, shape, strict=True)
+        )
 
     def __str__(self) -> str:
-        return f"{printable(self.name)}: {self.dtype}{list(self.shape)}"
+        extents = ", ".join(printable(str(extent)) for extent in self.shape)
+        return f"{printable(self.name)}: {self.dtype}[{extents}]"
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,8 @@ def check_inputs(specs: Sequence[TensorSpec], given: Mapping[str, object]) -> li
             problems.append(f"input {spec.name!r}: {mismatch.problem}")
             if mismatch.hint:
                 hints.append(mismatch.hint)
+    if not problems:
+        problems = _contradictions(specs, arrays)
     if problems:
         if len(hints) < len(problems):
             takes = ", ".join(map(str, specs)) or "no inputs"
@@ -82,15 +84,30 @@ def _fit(value: object, spec: TensorSpec) -> Array:
             )
     else:
         array = _from_python(value, expected)
-    if array.shape != spec.shape:
+    if not spec.fits(array.shape):
         hint = None
-        if array.size == math.prod(spec.shape):
+        if spec.is_fixed and array.size == math.prod(spec.extents):
             hint = f"if the order of the elements is right, {spec.name!r}.reshape({spec.shape})"
-        raise _Mismatch(
-            f"expected shape {list(spec.shape)}, found {list(array.shape)}",
-            hint,
-        )
+        expected_shape = ", ".join(map(str, spec.shape))
+        raise _Mismatch(f"expected shape [{expected_shape}], found {list(array.shape)}", hint)
     return array
+
+
+def _contradictions(specs: Sequence[TensorSpec], arrays: Sequence[Array]) -> list[str]:
+    """Axes to which inputs give different extents."""
+    problems = []
+    given: dict[str, tuple[int, str]] = {}
+    for spec, array in zip(specs, arrays, strict=True):
+        for name, extent in zip(spec.shape, array.shape, strict=True):
+            if not isinstance(name, str):
+                continue
+            first, owner = given.setdefault(name, (extent, spec.name))
+            if first != extent:
+                problems.append(
+                    f"axis {name!r} is {first} in input {owner!r} and {extent} in input "
+                    f"{spec.name!r}"
+                )
+    return problems
 
 
 def _from_python(value: object, expected: np.dtype[np.generic]) -> Array:

@@ -6,6 +6,7 @@ memory before it is touched.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -21,7 +22,7 @@ from wasmgraph.errors import (
     RunTimeout,
     WasmgraphError,
 )
-from wasmgraph.metadata import ABI_VERSION
+from wasmgraph.metadata import ABI_VERSION, MAX_TENSOR_NBYTES
 from wasmgraph.runtime.base import Array, TensorSpec, printable
 from wasmgraph.runtime.crew import Crew, settle
 from wasmgraph.runtime.limits import format_size
@@ -35,6 +36,9 @@ STATIC_SHAPE = -1
 
 MAX_ERROR_BYTES = 65536
 """Of the guest's error text; more is cut off."""
+
+MAX_RANK = 32
+"""Axes of a tensor whose shape the guest tells."""
 
 HELPER_STACK_NBYTES = 256 * 1024
 """A helper runs kernels, which keep next to nothing on the stack."""
@@ -60,6 +64,7 @@ class WasmtimeInstance:
         helpers = program.threads - 1 if is_shared else 0
         self._crew = Crew(helpers, program.leaving)
         self._runs = 0
+        self._dims = 0
         shared = program.new_memory()
         with self._guest(LoadError):
             exports = program.instantiate_in(self._store, shared)
@@ -93,10 +98,10 @@ class WasmtimeInstance:
         """Run once; see the interface."""
         with self._guest(InferenceError):
             for index, (array, (spec, dtype)) in enumerate(zip(inputs, self._inputs, strict=True)):
-                pointer = self._call("wg_input", index, 0, STATIC_SHAPE)
+                pointer = self._declare(index, spec, array.shape)
                 if pointer == 0:
                     self._report(f"the graph rejects input {spec.name!r}")
-                self._view(pointer, spec, dtype)[...] = array
+                self._view(pointer, spec, array.shape, dtype)[...] = array
             code = self._run_together() if self._helpers else self._call("wg_run")
             if code != 0:
                 self._report(f"the graph failed with code {code}")
@@ -105,8 +110,40 @@ class WasmtimeInstance:
                 pointer = self._call("wg_output", index)
                 if pointer == 0:
                     self._report(f"the graph has no output {spec.name!r}")
-                results.append(self._view(pointer, spec, dtype).astype(spec.dtype, order="C"))
+                shape = spec.extents if spec.is_fixed else self._output_shape(index, spec)
+                view = self._view(pointer, spec, shape, dtype)
+                results.append(view.astype(spec.dtype, order="C"))
             return results
+
+    def _declare(self, index: int, spec: TensorSpec, shape: Sequence[int]) -> int:
+        """The address for an input's bytes, 0 where the graph refuses the shape."""
+        if spec.is_fixed:
+            return self._call("wg_input", index, 0, STATIC_SHAPE)
+        place, dims = self._scratch()
+        dims[: len(shape)] = shape
+        return self._call("wg_input", index, place, len(shape))
+
+    def _output_shape(self, index: int, spec: TensorSpec) -> tuple[int, ...]:
+        """The shape of an output after a run, which fits what the graph says of it."""
+        rank = self._call("wg_output_shape", index, 0)
+        if rank > MAX_RANK:
+            self._report(f"the graph gives output {spec.name!r} no shape")
+        place, _ = self._scratch()
+        self._call("wg_output_shape", index, place)
+        shape = tuple(int(extent) for extent in self._scratch()[1][:rank])
+        if not spec.fits(shape) or min(shape, default=0) < 0:
+            raise InferenceError(f"the graph says that output {spec} has the shape {list(shape)}")
+        return shape
+
+    def _scratch(self) -> tuple[int, Array]:
+        """Guest memory for the shape of one tensor: its address, and a view that is valid until
+        the guest runs again."""
+        if self._dims == 0:
+            self._dims = self._call("wg_alloc", 8 * MAX_RANK)
+        if self._dims == 0 or self._dims + 8 * MAX_RANK > self._memory.nbytes():
+            self._report("the graph has no memory left for a shape")
+        buffer = self._memory.view(self._dims, 8 * MAX_RANK)
+        return self._dims, np.ndarray((MAX_RANK,), "<i8", buffer=buffer)
 
     def run_step(self, index: int, times: int) -> None:
         """Run one step alone; see the interface."""
@@ -148,18 +185,22 @@ class WasmtimeInstance:
         result: int = self._functions[name](self._store, *arguments)
         return result & 0xFFFF_FFFF
 
-    def _view(self, pointer: int, spec: TensorSpec, dtype: np.dtype[Any]) -> Array:
+    def _view(
+        self, pointer: int, spec: TensorSpec, shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> Array:
         """A tensor in the guest's memory, valid until the guest runs again."""
         size = self._memory.nbytes()
-        if pointer + spec.nbytes > size:
+        nbytes = math.prod(shape) * dtype.itemsize
+        # Extents without the zeros too, or numpy refuses the shape.
+        if pointer + nbytes > size or math.prod(filter(None, shape)) > MAX_TENSOR_NBYTES:
             raise InferenceError(
-                f"the graph says that tensor {spec.name!r} ({spec.nbytes} bytes) lies at "
+                f"the graph says that tensor {spec.name!r} ({nbytes} bytes) lies at "
                 f"{pointer:#x}, which is outside its memory of {size} bytes"
             )
-        if spec.nbytes == 0:
-            return np.empty(spec.shape, dtype)
-        buffer = self._memory.view(pointer, spec.nbytes)
-        view: Array = np.ndarray(spec.shape, dtype, buffer=buffer)
+        if nbytes == 0:
+            return np.empty(shape, dtype)
+        buffer = self._memory.view(pointer, nbytes)
+        view: Array = np.ndarray(shape, dtype, buffer=buffer)
         return view
 
     def _report(self, what: str) -> NoReturn:

@@ -92,12 +92,12 @@ def read_image(path: Path, spec: TensorSpec, options: ImageOptions) -> Array:
     values = _normalise(pixels.reshape(height, width, canvas.channels), spec, options)
     if canvas.channels_first:
         values = values.transpose(2, 0, 1)
-    return np.ascontiguousarray(values.reshape(spec.shape))
+    return np.ascontiguousarray(values.reshape(spec.extents))
 
 
 def _canvas(spec: TensorSpec, layout: Layout | None) -> _Canvas:
     """Find height, width and channels in a shape of rank 2 (gray), 3 or 4 (a batch of one)."""
-    shape = spec.shape
+    shape = spec.extents
     reason = "a picture needs 2 axes, 3 with channels or 4 with a batch"
     if len(shape) == 4 and shape[0] != 1:
         reason = "a picture fills a batch of one only"

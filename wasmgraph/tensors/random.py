@@ -44,26 +44,26 @@ def random_input(
     rng = np.random.default_rng([seed, zlib.crc32(spec.name.encode())])
     dtype = np.dtype(spec.dtype)
     if kind(dtype) == "f" and dtype.name in NARROW_DTYPES:
-        return np.asarray(low + rng.random(spec.shape, np.float32) * (high - low)).astype(dtype)
+        return np.asarray(low + rng.random(spec.extents, np.float32) * (high - low)).astype(dtype)
     if dtype.kind == "f":
         # float16 has no generator of its own; rounding must not reach 1.
-        values = rng.random(spec.shape, np.float64 if dtype.itemsize == 8 else np.float32)
+        values = rng.random(spec.extents, np.float64 if dtype.itemsize == 8 else np.float32)
         below_one = np.nextafter(np.ones((), dtype), np.zeros((), dtype))
         unit = np.minimum(values, below_one)
         return np.asarray(unit if float_range == UNIT_RANGE else low + unit * (high - low)).astype(
             dtype
         )
     if dtype.kind == "b":
-        return np.asarray(rng.integers(0, 2, spec.shape)).astype(dtype)
+        return np.asarray(rng.integers(0, 2, spec.extents)).astype(dtype)
     if kind(dtype) not in "iu":
         raise TypeError(f"there are no random values of dtype {dtype} (input {spec.name!r})")
     if dtype.itemsize == 1:
         least, largest = limits(dtype)
         drawn = dtype if dtype.name not in NARROW_DTYPES else np.dtype(np.int8)
-        values = rng.integers(least, largest, spec.shape, drawn.name, endpoint=True)
+        values = rng.integers(least, largest, spec.extents, drawn.name, endpoint=True)
         return np.asarray(values).astype(dtype)
     bound = 2 if _FLAGS.search(spec.name) else 10
-    return np.asarray(rng.integers(0, bound, spec.shape)).astype(dtype)
+    return np.asarray(rng.integers(0, bound, spec.extents)).astype(dtype)
 
 
 def random_inputs(

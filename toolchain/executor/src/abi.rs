@@ -1,42 +1,109 @@
 //! The functions a host calls: version 1 of the graph ABI.
-//!
-//! Every shape is static today. Hosts already pass an input's shape and ask for an output's, so graphs
-//! with symbolic axes can come without a new version.
 
+use std::cell::UnsafeCell;
 use std::ptr::null_mut;
 
-use crate::graph::{inputs, outputs, steps, Tensor};
-use crate::schedule::{self, STOPPED};
+use crate::graph::{axes, engine, inputs, outputs, steps, Tensor};
 use crate::{error, workspace};
+
+/// The shape in which the host has declared each input, if it has.
+struct Declared(UnsafeCell<Vec<Option<Vec<i64>>>>);
+
+// One thread; see `error`.
+unsafe impl Sync for Declared {}
+
+static DECLARED: Declared = Declared(UnsafeCell::new(Vec::new()));
+
+fn declared() -> &'static mut Vec<Option<Vec<i64>>> {
+    let declared = unsafe { &mut *DECLARED.0.get() };
+    declared.resize_with(inputs().len(), || None);
+    declared
+}
+
+/// Declares that input `i` has this shape, and returns where its bytes go.
+///
+/// # Errors
+/// The input has another rank or other extents, or there is no memory left for it.
+pub fn declare(i: usize, shape: Vec<i64>) -> Result<*mut u8, String> {
+    let input = &inputs()[i];
+    let known = input.shape();
+    let fits = |(&known, &given): (&i64, &i64)| given == known || known < 0 && given >= 0;
+    if shape.len() != known.len() || !known.iter().zip(&shape).all(fits) {
+        let expected = describe("shape", known);
+        let found = describe("shape", &shape);
+        return Err(misfit(input, &expected, &found));
+    }
+    let address = (engine().declare)(i, &shape)
+        .map_err(|reason| ["input '", input.name(), "': ", &reason].concat())?;
+    declared()[i] = Some(shape);
+    Ok(address)
+}
+
+fn misfit(input: &Tensor, expected: &str, found: &str) -> String {
+    ["input '", input.name(), "' has ", expected, ", not ", found].concat()
+}
 
 /// Runs the graph on what the inputs hold.
 ///
 /// # Errors
-/// An input was never declared, or a kernel failed.
+/// An input was never declared, two give one axis different extents, or a kernel failed.
 pub fn run() -> Result<(), String> {
-    if let Some(input) = inputs().iter().find(|input| !input.is_declared()) {
-        #[cfg(feature = "threads")]
-        crate::pool::skip();
-        return Err(["input '", input.name(), "' was not given"].concat());
+    check_inputs().map_err(|text| {
+        (engine().skip)();
+        text
+    })?;
+    (engine().run)()
+}
+
+fn check_inputs() -> Result<(), String> {
+    // Who gave each named axis its extent, and which.
+    let mut given: Vec<Option<(&Tensor, i64)>> = vec![None; axes().len()];
+    for (input, shape) in inputs().iter().zip(declared()) {
+        let shape = shape
+            .as_ref()
+            .ok_or_else(|| ["input '", input.name(), "' was not given"].concat())?;
+        for (&known, &extent) in input.shape().iter().zip(shape) {
+            if known >= 0 {
+                continue;
+            }
+            let axis = (-1 - known) as usize;
+            match given[axis] {
+                Some((other, first)) if first != extent => {
+                    return Err(contradiction(axis, other, first, input, extent));
+                }
+                _ => given[axis] = Some((input, extent)),
+            }
+        }
     }
-    unsafe { schedule::run() }.map_err(|failed| match failed.code {
-        STOPPED => "the run was stopped".to_string(),
-        code => failure(steps()[failed.step].nodes(), code),
-    })
+    Ok(())
 }
 
-/// What to tell of a kernel that returned `code`, not 0.
-fn failure(nodes: &str, code: i32) -> String {
-    let reason = match code {
-        -1 => "ran out of memory".to_string(),
-        code => ["failed with code ", &code.to_string()].concat(),
-    };
-    ["the kernel of ", nodes, " ", &reason].concat()
+fn contradiction(axis: usize, a: &Tensor, first: i64, b: &Tensor, second: i64) -> String {
+    let (first, second) = (first.to_string(), second.to_string());
+    let name = axes()[axis].get();
+    [
+        "axis '",
+        name,
+        "' is ",
+        &first,
+        " in input '",
+        a.name(),
+        "' and ",
+        &second,
+        " in input '",
+        b.name(),
+        "'",
+    ]
+    .concat()
 }
 
-/// "float32 [1, 3, 224, 224]"
+/// "float32 [N, 3, 224, 224]"
 pub fn describe(dtype: &str, shape: &[i64]) -> String {
-    let extents: Vec<String> = shape.iter().map(i64::to_string).collect();
+    let extent = |&extent: &i64| match usize::try_from(-1 - extent) {
+        Ok(axis) if axis < axes().len() => axes()[axis].get().to_string(),
+        _ => extent.to_string(),
+    };
+    let extents: Vec<String> = shape.iter().map(extent).collect();
     [dtype, " [", &extents.join(", "), "]"].concat()
 }
 
@@ -73,36 +140,20 @@ pub extern "C" fn wg_abi() -> i32 {
 /// `dims` points to `rank` numbers; it is not read where `rank` is not the input's.
 #[no_mangle]
 pub unsafe extern "C" fn wg_input(i: u32, dims: *const i64, rank: i32) -> *mut u8 {
-    let input = match tensor(inputs(), i, "input") {
-        Ok(input) => input,
-        Err(text) => return answer(Err(text), null_mut()),
-    };
-    let known = input.shape();
-    let same_rank = usize::try_from(rank) == Ok(known.len());
-    // A host's own array of numbers need not be aligned.
-    if rank == -1 || same_rank && (0..known.len()).all(|k| dims.add(k).read_unaligned() == known[k])
-    {
-        input.declare();
-        return answer(Ok(input.address), null_mut());
-    }
-    let found = if same_rank {
-        let given: Vec<i64> = (0..known.len())
-            .map(|k| dims.add(k).read_unaligned())
-            .collect();
-        describe("shape", &given)
-    } else {
-        ["rank ", &rank.to_string()].concat()
-    };
-    let expected = describe("shape", known);
-    let text = [
-        "input '",
-        input.name(),
-        "' has ",
-        &expected,
-        ", not ",
-        &found,
-    ];
-    answer(Err(text.concat()), null_mut())
+    let address = tensor(inputs(), i, "input").and_then(|input| {
+        let known = input.shape();
+        if rank == -1 && known.iter().all(|&extent| extent >= 0) {
+            return declare(i as usize, known.to_vec());
+        }
+        if usize::try_from(rank) != Ok(known.len()) {
+            let found = ["rank ", &rank.to_string()].concat();
+            return Err(misfit(input, &describe("shape", known), &found));
+        }
+        // A host's own array of numbers need not be aligned.
+        let shape = (0..known.len()).map(|k| dims.add(k).read_unaligned());
+        declare(i as usize, shape.collect())
+    });
+    answer(address, null_mut())
 }
 
 /// Runs the graph; 0 is success, 1 an error that `wg_error` tells.
@@ -128,12 +179,12 @@ pub extern "C" fn wg_step(i: u32, times: u32) -> i32 {
     0
 }
 
-/// The address of output `i`'s bytes, valid after a run and until the next; null on error. It never
-/// changes, and may be that of an input or a constant.
+/// The address of output `i`'s bytes, valid after a run and until the next; null on error. It may be
+/// that of an input or a constant.
 #[no_mangle]
 pub extern "C" fn wg_output(i: u32) -> *mut u8 {
-    let address = tensor(outputs(), i, "output").map(|output| output.address);
-    answer(address, null_mut())
+    let given = tensor(outputs(), i, "output").and_then(|_| (engine().output)(i as usize));
+    answer(given.map(|given| given.start), null_mut())
 }
 
 /// Writes output `i`'s shape to `dims` (unless that is null) and returns its rank, or -1 on error.
@@ -142,13 +193,14 @@ pub extern "C" fn wg_output(i: u32) -> *mut u8 {
 /// `dims` is null or has room for as many numbers as the output has axes.
 #[no_mangle]
 pub unsafe extern "C" fn wg_output_shape(i: u32, dims: *mut i64) -> i32 {
-    let rank = tensor(outputs(), i, "output").map(|output| {
-        for (k, &extent) in output.shape().iter().enumerate() {
+    let given = tensor(outputs(), i, "output").and_then(|_| (engine().output)(i as usize));
+    let rank = given.map(|given| {
+        for (k, &extent) in given.dims.iter().enumerate() {
             if !dims.is_null() {
                 dims.add(k).write_unaligned(extent);
             }
         }
-        output.shape().len() as i32
+        given.dims.len() as i32
     });
     answer(rank, -1)
 }

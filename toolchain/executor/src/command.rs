@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 
 use crate::abi;
-use crate::graph::{inputs, outputs, Tensor};
+use crate::graph::{engine, inputs, outputs, Tensor};
 use crate::npy;
 
 const HELP: &str = "\
@@ -47,15 +47,14 @@ pub fn main(arguments: &[String]) -> Result<(), String> {
         }
     }
     check_complete(&sources, &targets)?;
-    for (input, file) in inputs().iter().zip(&sources) {
-        read(input, file.as_deref())?;
-        input.declare();
+    for (i, file) in sources.iter().enumerate() {
+        read(i, file.as_deref())?;
     }
     abi::run()?;
     let all_to_files = targets.iter().any(Option::is_some);
-    for (output, file) in outputs().iter().zip(&targets) {
+    for (i, file) in targets.iter().enumerate() {
         if file.is_some() || !all_to_files {
-            write(output, file.as_deref())?;
+            write(i, file.as_deref())?;
         }
     }
     Ok(())
@@ -115,27 +114,37 @@ fn names<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> String {
     quoted.join(", ")
 }
 
-fn read(input: &Tensor, file: Option<&str>) -> Result<(), String> {
+fn read(i: usize, file: Option<&str>) -> Result<(), String> {
+    let input = &inputs()[i];
     let mut source = match file {
         Some(path) => File::open(path).map_err(|error| about(path, &error))?,
         None => standard(0),
     };
-    // The input's address is that of as many bytes in the io region.
-    let data = unsafe { std::slice::from_raw_parts_mut(input.address, input.nbytes()) };
-    npy::read(&mut source, input.dtype(), input.shape(), data).map_err(|text| {
+    let explain = |text: String| {
         let place = file.unwrap_or("stdin");
         [place, ": ", &text, " (for input '", input.name(), "')"].concat()
-    })
+    };
+    let shape = npy::read_shape(&mut source, input.dtype()).map_err(explain)?;
+    let extents = shape.clone();
+    let address = abi::declare(i, shape).map_err(explain)?;
+    // As there is room for it, its size does not overflow.
+    let nbytes = extents.iter().product::<i64>() as usize * input.dtype().nbytes;
+    // The input's address is that of as many bytes as its shape needs.
+    let data = unsafe { std::slice::from_raw_parts_mut(address, nbytes) };
+    npy::read_data(&mut source, data).map_err(explain)
 }
 
-fn write(output: &Tensor, file: Option<&str>) -> Result<(), String> {
+fn write(i: usize, file: Option<&str>) -> Result<(), String> {
+    let output = &outputs()[i];
+    let given = (engine().output)(i)?;
     let mut target = match file {
         Some(path) => File::create(path).map_err(|error| about(path, &error))?,
         None => standard(1),
     };
+    let nbytes = given.dims.iter().product::<i64>() as usize * output.dtype().nbytes;
     // As many bytes as the output has lie there, in whichever region.
-    let data = unsafe { std::slice::from_raw_parts(output.address, output.nbytes()) };
-    npy::write(&mut target, output.dtype(), output.shape(), data)
+    let data = unsafe { std::slice::from_raw_parts(given.start, nbytes) };
+    npy::write(&mut target, output.dtype(), &given.dims, data)
         .map_err(|error| about(file.unwrap_or("stdout"), &error))
 }
 

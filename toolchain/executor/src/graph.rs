@@ -1,8 +1,8 @@
 //! The graph: tables that the link stage writes (wasmgraph/link/description_object.py) and their view
 //! as Rust sees it.
 
+use std::ffi::c_void;
 use std::slice::from_raw_parts;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An element type; the names are numpy's, and NPY's code says how a file spells it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -47,13 +47,13 @@ static DTYPES: [DType; 23] = [
 
 /// UTF-8 in the module's data.
 #[repr(C)]
-struct Text {
+pub struct Text {
     start: *const u8,
     nbytes: usize,
 }
 
 impl Text {
-    fn get(&self) -> &'static str {
+    pub fn get(&self) -> &'static str {
         unsafe { std::str::from_utf8_unchecked(from_raw_parts(self.start, self.nbytes)) }
     }
 }
@@ -65,10 +65,8 @@ pub struct Tensor {
     dtype: usize,
     dims: *const i64,
     rank: usize,
-    /// Where its bytes lie: C order, little-endian.
+    /// Where its bytes lie: C order, little-endian. Null where the shape is not known.
     pub address: *mut u8,
-    /// Of an input: whether the host has declared it. The table has four bytes for it.
-    declared: AtomicBool,
 }
 
 impl Tensor {
@@ -81,21 +79,9 @@ impl Tensor {
         DTYPES[self.dtype]
     }
 
-    /// The extent of every axis.
+    /// The extent of every axis; -1 - k where only axis name k says that it is one with others.
     pub fn shape(&self) -> &'static [i64] {
         unsafe { from_raw_parts(self.dims, self.rank) }
-    }
-
-    pub fn nbytes(&self) -> usize {
-        self.shape().iter().product::<i64>() as usize * self.dtype().nbytes
-    }
-
-    pub fn declare(&self) {
-        self.declared.store(true, Ordering::Relaxed);
-    }
-
-    pub fn is_declared(&self) -> bool {
-        self.declared.load(Ordering::Relaxed)
     }
 }
 
@@ -139,8 +125,27 @@ impl<T> Table<T> {
     }
 }
 
+/// A tensor that the graph hands out.
+pub struct Given {
+    pub start: *mut u8,
+    pub dims: Vec<i64>,
+}
+
+/// What runs a graph: its steps where every shape is known, its nodes where some are not.
+pub struct Engine {
+    /// Where the bytes of input i go, which has these extents.
+    pub declare: fn(usize, &[i64]) -> Result<*mut u8, String>,
+    pub run: fn() -> Result<(), String>,
+    /// Instead of `run`, where the inputs are not complete.
+    pub skip: fn(),
+    pub output: fn(usize) -> Result<Given, String>,
+}
+
 #[repr(C)]
 struct Graph {
+    /// An `Engine`, which is Rust's own.
+    engine: *const c_void,
+    axes: Table<Text>,
     inputs: Table<Tensor>,
     outputs: Table<Tensor>,
     steps: Table<Step>,
@@ -160,7 +165,8 @@ use empty::GRAPH;
 /// A graph without anything, so that `cargo test` has one.
 #[cfg(not(target_os = "wasi"))]
 mod empty {
-    use super::{Graph, Table};
+    use super::{Engine, Graph, Table};
+    use std::ffi::c_void;
     use std::ptr::null;
 
     impl<T> Table<T> {
@@ -173,6 +179,8 @@ mod empty {
     unsafe impl Sync for Graph {}
 
     pub static GRAPH: Graph = Graph {
+        engine: &crate::schedule::wasmgraph_static as *const Engine as *const c_void,
+        axes: Table::EMPTY,
         inputs: Table::EMPTY,
         outputs: Table::EMPTY,
         steps: Table::EMPTY,
@@ -181,6 +189,17 @@ mod empty {
 }
 
 #[allow(unused_unsafe)] // only a graph that is linked is one to be unsafe about
+pub fn engine() -> &'static Engine {
+    unsafe { &*GRAPH.engine.cast::<Engine>() }
+}
+
+/// The names of axes that are not fixed.
+#[allow(unused_unsafe)]
+pub fn axes() -> &'static [Text] {
+    unsafe { GRAPH.axes.get() }
+}
+
+#[allow(unused_unsafe)]
 pub fn inputs() -> &'static [Tensor] {
     unsafe { GRAPH.inputs.get() }
 }

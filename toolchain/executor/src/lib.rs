@@ -10,6 +10,7 @@
 //! * `command`: `_start`, that is `wasmtime run model.wasm < input.npy > output.npy`;
 //! * `npy`: the file format of tensors;
 //! * `workspace`: the C functions which the kernels themselves call;
+//! * `dynamic`: graphs whose shapes are known at run time only;
 //! * `operators`: operators that have no kernel of wasmgraph's own;
 //! * `error`: the text of the last error.
 
@@ -18,6 +19,8 @@
 
 mod abi;
 mod command;
+#[cfg(any(feature = "dynamic", test))]
+mod dynamic;
 mod error;
 mod graph;
 mod npy;

@@ -20,27 +20,26 @@ pub struct Header {
     pub shape: Vec<i64>,
 }
 
-/// Reads an array which must have `dtype` and `shape` into `data`, which has exactly its size.
+/// Reads a file up to its data: the shape of an array which must have `dtype`.
 ///
 /// # Errors
-/// Not NPY, another type, order or shape, or more or fewer bytes than the shape needs.
-pub fn read(
-    file: &mut impl Read,
-    dtype: DType,
-    shape: &[i64],
-    data: &mut [u8],
-) -> Result<(), String> {
+/// Not NPY, or another type or order.
+pub fn read_shape(file: &mut impl Read, dtype: DType) -> Result<Vec<i64>, String> {
     let header = read_header(file)?;
     check_dtype(&header.descr, dtype)?;
-    if header.shape != shape {
-        let found = describe(&header.shape);
-        return Err(["shape ", &describe(shape), " expected, not ", &found].concat());
-    }
     if header.fortran_order {
         return Err(
             "Fortran order: save it in C order (numpy.save of numpy.ascontiguousarray)".into(),
         );
     }
+    Ok(header.shape)
+}
+
+/// Reads the data of an array of exactly as many bytes.
+///
+/// # Errors
+/// There are more or fewer.
+pub fn read_data(file: &mut impl Read, data: &mut [u8]) -> Result<(), String> {
     fill(file, data, "the data ends early")?;
     match file.read(&mut [0]) {
         Ok(0) => Ok(()),

@@ -1,4 +1,4 @@
-use super::{parse, read, write, Header};
+use super::{parse, read_data, read_shape, write, Header};
 use crate::graph::{dtype, DType};
 
 const BFLOAT16: DType = dtype("bfloat16", "V2", 2);
@@ -20,9 +20,13 @@ fn file(version: u8, header: &[u8], data: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// Reads a file of two numbers, whatever their shape.
 fn read_floats(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    let mut file = bytes;
+    let shape = read_shape(&mut file, FLOAT32)?;
+    assert_eq!(shape, [1, 2]);
     let mut data = vec![0; 8];
-    read(&mut &bytes[..], FLOAT32, &[1, 2], &mut data).map(|()| data)
+    read_data(&mut file, &mut data).map(|()| data)
 }
 
 #[test]
@@ -47,7 +51,9 @@ fn what_is_written_is_read_back() {
         )
         .unwrap();
         let mut data = vec![0; if shape.is_empty() { 1 } else { 8 }];
-        read(&mut &bytes[..], BOOL, shape, &mut data).unwrap();
+        let mut file = &bytes[..];
+        assert_eq!(read_shape(&mut file, BOOL).unwrap(), shape);
+        read_data(&mut file, &mut data).unwrap();
         assert_eq!(data, b"abcdefgh"[..data.len()]);
         assert_eq!((bytes.len() - data.len()) % 64, 0);
     }
@@ -75,8 +81,8 @@ fn bytes_after_the_data_are_an_error() {
 }
 
 #[test]
-fn other_types_shapes_and_orders_are_named() {
-    let cases: [(&[u8], &str); 5] = [
+fn other_types_and_orders_are_named() {
+    let cases: [(&[u8], &str); 4] = [
         (
             b"{'descr': '>f4', 'fortran_order': False, 'shape': (1, 2), }",
             "big-endian",
@@ -92,10 +98,6 @@ fn other_types_shapes_and_orders_are_named() {
         (
             b"{'descr': '<f4', 'fortran_order': True, 'shape': (1, 2), }",
             "Fortran order",
-        ),
-        (
-            b"{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }",
-            "shape (1, 2) expected, not (2,)",
         ),
     ];
     for (header, expected) in cases {
@@ -144,7 +146,6 @@ fn anything_else_is_no_header() {
 fn a_header_too_long_to_be_true_is_refused_before_it_is_read() {
     let mut bytes = b"\x93NUMPY\x02\x00".to_vec();
     bytes.extend(u32::MAX.to_le_bytes());
-    let mut data = [0; 8];
-    let text = read(&mut &bytes[..], INT64, &[1], &mut data).unwrap_err();
+    let text = read_shape(&mut &bytes[..], INT64).unwrap_err();
     assert_eq!(text, "the NPY header is too long");
 }

@@ -5,7 +5,7 @@
 //! shared memory) others may join in, each in an instance of its own over the same memory; see
 //! `pool`.
 
-use crate::graph::steps;
+use crate::graph::{inputs, outputs, steps, Engine, Given};
 
 /// A kernel returned `code`, not 0.
 pub struct Failure {
@@ -36,4 +36,36 @@ unsafe fn one_by_one() -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// How the ABI's functions reach a graph of steps, all of whose addresses are fixed.
+#[no_mangle]
+pub static wasmgraph_static: Engine = Engine {
+    declare: |i, _| Ok(inputs()[i].address),
+    run: || {
+        unsafe { run() }.map_err(|failed| match failed.code {
+            STOPPED => "the run was stopped".to_string(),
+            code => explain(steps()[failed.step].nodes(), code),
+        })
+    },
+    skip: || {
+        #[cfg(feature = "threads")]
+        crate::pool::skip();
+    },
+    output: |i| {
+        let output = &outputs()[i];
+        Ok(Given {
+            start: output.address,
+            dims: output.shape().to_vec(),
+        })
+    },
+};
+
+/// What to tell of a kernel that returned `code`, not 0.
+fn explain(nodes: &str, code: i32) -> String {
+    let reason = match code {
+        -1 => "ran out of memory".to_string(),
+        code => ["failed with code ", &code.to_string()].concat(),
+    };
+    ["the kernel of ", nodes, " ", &reason].concat()
 }

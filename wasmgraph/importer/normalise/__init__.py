@@ -5,7 +5,13 @@ After it: one opset, no functions, static shapes, and nothing left that can be c
 
 from __future__ import annotations
 
-from wasmgraph.importer.network import Network
+from collections.abc import Callable
+from contextlib import suppress
+
+import onnx
+
+from wasmgraph.errors import ModelError
+from wasmgraph.importer.network import Network, subgraphs
 from wasmgraph.importer.normalise.auto_pad import write_out_padding
 from wasmgraph.importer.normalise.contrib import expand_contrib
 from wasmgraph.importer.normalise.expand_quantised import expand_quantised
@@ -50,6 +56,30 @@ PASSES = (
     multiply_integers,
     remove_dead_nodes,
 )
+
+
+def normalise_dynamic(network: Network, has_converter: Callable[[onnx.NodeProto], bool]) -> None:
+    """Normalise a network some of whose shapes stay open.
+
+    Branches and bodies keep their opset, as ONNX's converter does not reach into them; so does the
+    whole model where it has any, or where it cannot be upgraded.
+
+    Args:
+        network: Changed in place.
+        has_converter: Whether a node stays as it is; others are replaced by their definitions.
+
+    Raises:
+        ModelError: shapes contradict each other.
+    """
+    replace_legacy(network)
+    if not any(any(subgraphs(node)) for node in network.nodes):
+        with suppress(ModelError):
+            upgrade_opset(network)
+    expand_contrib(network)
+    inline_schema_functions(network, has_converter)
+    for step in (remove_no_ops, fold_constants, widen_halves, remove_no_ops, drop_empty_operands):
+        step(network)
+    remove_dead_nodes(network)
 
 
 def normalise(network: Network) -> None:

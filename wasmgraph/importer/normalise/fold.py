@@ -66,6 +66,22 @@ def infer_shapes(network: Network) -> None:
     Raises:
         ModelError: ONNX's shape inference finds a contradiction between shapes or types.
     """
+    graph = inferred_proto(network).graph
+    network.types = {
+        name: TensorType(array.dtype, array.shape) for name, array in network.weights.items()
+    }
+    for value in [*graph.input, *graph.value_info, *graph.output]:
+        known = tensor_type(value)
+        if known is not None:
+            network.types[value.name] = known
+
+
+def inferred_proto(network: Network) -> onnx.ModelProto:
+    """The network as a model in which ONNX has written the types of all tensors.
+
+    Raises:
+        ModelError: ONNX's shape inference finds a contradiction between shapes or types.
+    """
     proto = network_to_proto(network)
     for output in proto.graph.output:
         # What the file claims may predate the shapes given now.
@@ -74,20 +90,12 @@ def infer_shapes(network: Network) -> None:
     try:
         # No data propagation: it stores an object per element of a ConstantOfShape or a Range, and
         # what it would tell of shapes is folded here anyway.
-        inferred = shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
+        return shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
     except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
         reason = " ".join(_INFERENCE_PREFIX.sub("", str(error)).split())
         raise ModelError(
             f"{network.name}: shapes or types do not fit together: {reason}"
         ) from error
-    graph = inferred.graph
-    network.types = {
-        name: TensorType(array.dtype, array.shape) for name, array in network.weights.items()
-    }
-    for value in [*graph.input, *graph.value_info, *graph.output]:
-        known = tensor_type(value)
-        if known is not None:
-            network.types[value.name] = known
 
 
 def fold_once(network: Network) -> bool:

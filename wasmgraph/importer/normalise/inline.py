@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import onnx
 from onnx import defs, helper, inliner
@@ -32,7 +32,9 @@ def inline_local_functions(network: Network) -> None:
     network.functions = []
 
 
-def inline_schema_functions(network: Network) -> None:
+def inline_schema_functions(
+    network: Network, has_converter: Callable[[onnx.NodeProto], bool] = is_supported
+) -> None:
     """Inline operators that ONNX defines in terms of simpler ones and that have no converter.
 
     Others stay whole: a fused Softmax is worth keeping.
@@ -42,7 +44,7 @@ def inline_schema_functions(network: Network) -> None:
         for node in network.nodes:
             if find_converter(node) or has_function_body(node.domain, node.op_type, network):
                 _write_out_defaults(node, network)
-        wanted = _expandable(network) - hopeless
+        wanted = _expandable(network, has_converter) - hopeless
         if not wanted:
             return
         operator = min(wanted)
@@ -60,7 +62,7 @@ def inline_schema_functions(network: Network) -> None:
                 hopeless.add(operator)
             continue
         _take_nodes(network, proto)
-        if operator in _expandable(network):
+        if operator in _expandable(network, has_converter):
             hopeless.add(operator)
 
 
@@ -156,11 +158,13 @@ def _with_nested(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
             yield from _with_nested(graph.node)
 
 
-def _expandable(network: Network) -> set[tuple[str, str]]:
+def _expandable(
+    network: Network, has_converter: Callable[[onnx.NodeProto], bool]
+) -> set[tuple[str, str]]:
     return {
         (node.domain, node.op_type)
         for node in network.nodes
-        if not is_supported(node) and has_function_body(node.domain, node.op_type, network)
+        if not has_converter(node) and has_function_body(node.domain, node.op_type, network)
     }
 
 

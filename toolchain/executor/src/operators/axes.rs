@@ -33,17 +33,17 @@ unsafe fn cumulate<T: Copy>(
     DONE
 }
 
-unsafe fn cumulative_sum<T: Number>(words: Words, x: *const T, out: *mut T) -> i32 {
+pub unsafe fn cumulative_sum<T: Number>(words: Words, x: *const T, out: *mut T) -> i32 {
     cumulate(words, x, out, T::ZERO, T::plus)
 }
 
-unsafe fn cumulative_product<T: Number>(words: Words, x: *const T, out: *mut T) -> i32 {
+pub unsafe fn cumulative_product<T: Number>(words: Words, x: *const T, out: *mut T) -> i32 {
     cumulate(words, x, out, T::ONE, T::times)
 }
 
 /// Words: extent of the time axis, of the batch axis, elements after both, whether time comes first.
 /// The first `lengths[b]` elements of sequence b come back to front.
-unsafe fn reverse_sequence<T: Copy>(
+pub unsafe fn reverse_sequence<T: Copy>(
     mut words: Words,
     x: *const T,
     lengths: *const i64,
@@ -77,7 +77,7 @@ unsafe fn reverse_sequence<T: Copy>(
 
 /// Words: outer, extent, inner, k, whether the largest.
 /// Sorted; of equal elements the first comes first, and NaN is the largest.
-unsafe fn top_k<T: Number>(
+pub unsafe fn top_k<T: Number>(
     mut words: Words,
     x: *const T,
     values: *mut T,
@@ -117,7 +117,7 @@ fn total_order<T: PartialOrd>(a: T, b: T) -> Ordering {
 
 /// Words: indices before the new axis, depth, indices after it.
 /// `values` are off and on; an index that is out of range is on nowhere.
-unsafe fn one_hot<T: Copy>(
+pub unsafe fn one_hot<T: Copy>(
     mut words: Words,
     indices: *const i64,
     values: *const T,

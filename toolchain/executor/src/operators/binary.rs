@@ -35,7 +35,7 @@ unsafe fn binary<A: Copy, B: Copy, C>(
 }
 
 /// The remainders of a division. Of integers divided by 0 they are 0, as numpy has it.
-trait Remainder: Copy {
+pub trait Remainder: Copy {
     /// With the sign of the divisor.
     fn modulo(self, divisor: Self) -> Self;
 
@@ -91,7 +91,7 @@ remainders_of_integers!(i8 i16 i32 i64 u8 u16 u32 u64);
 remainders_of_floats!(f32 f64);
 
 /// What only integers have.
-trait Integer: Copy {
+pub trait Integer: Copy {
     /// Wraps around; 1 / self^n for a negative exponent, rounded towards 0.
     fn power(self, exponent: i64) -> Self;
 

@@ -9,7 +9,7 @@
 //! `OUT_OF_RANGE`. What memory it needs it allocates; where there is none left, it traps.
 
 use number::Number;
-use words::Words;
+pub use words::Words;
 
 /// Exports an operator that is generic over one dtype, `T` in its signature, once per dtype:
 /// `export!("name", function(x: *const T, out: *mut T), f32 i64)` defines `wgo_name_f32` and
@@ -29,26 +29,26 @@ macro_rules! export {
     };
 }
 
-mod axes;
-mod binary;
+pub mod axes;
+pub mod binary;
 mod columns;
 mod labels;
 mod linear;
 mod narrow;
-mod number;
+pub mod number;
 mod pad;
 mod pooling;
 mod regions;
 mod resample;
-mod scatter;
+pub mod scatter;
 mod scores;
 mod spectra;
 mod svm;
 mod trees;
-mod words;
+pub mod words;
 
 /// What an operator answers where all is well.
-const DONE: i32 = 0;
+pub const DONE: i32 = 0;
 
 /// What it answers where an index lies outside of its tensor.
 const OUT_OF_RANGE: i32 = 2;

@@ -19,7 +19,7 @@ fn reduction<T: Number>(code: i32) -> fn(T, T) -> T {
 /// Words: reduction, how many indices, elements per update, how many axes an index has, their
 /// extents (as many).
 /// Of the output, which begins as `data`, `indices[i]` selects a slice that meets `updates[i]`.
-unsafe fn scatter_nd<T: Number>(
+pub unsafe fn scatter_nd<T: Number>(
     mut words: Words,
     data: *const T,
     indices: *const i64,
@@ -50,7 +50,7 @@ unsafe fn scatter_nd<T: Number>(
 
 /// Words: reduction, axis, the shape of data (counted), the shape of indices (as many).
 /// The output begins as `data`; along the axis `indices` says where each update goes.
-unsafe fn scatter_elements<T: Number>(
+pub unsafe fn scatter_elements<T: Number>(
     mut words: Words,
     data: *const T,
     indices: *const i64,
@@ -87,7 +87,7 @@ unsafe fn scatter_elements<T: Number>(
 /// Words: batches, rows of each, extent of the axis in the cache, in the update, elements after it,
 /// whether the axis is circular.
 /// The output begins as `cache`; from `first[batch]` on the update is written along the axis.
-unsafe fn tensor_scatter<T: Copy>(
+pub unsafe fn tensor_scatter<T: Copy>(
     mut words: Words,
     cache: *const T,
     update: *const T,
