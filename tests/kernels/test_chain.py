@@ -105,7 +105,7 @@ def same(got: Floats, want: Floats) -> None:
 
 
 def test_every_operator_is_tested_here_or_with_vector_math() -> None:
-    assert set(OPERATORS) == {*ONE, *TWO, *NUMBER, *REFERENCES, "clip"}
+    assert set(OPERATORS) == {*ONE, *TWO, *NUMBER, *REFERENCES, "clip", "quantise"}
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -149,7 +149,17 @@ def test_clip_equals_numpy_and_keeps_nan(low: float, high: float) -> None:
     np.testing.assert_array_equal(got, np.clip(x, F(low), F(high)))
 
 
-@pytest.mark.parametrize("op", sorted(OPERATORS))
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("scale", [1.0, 0.25])
+def test_quantise_rounds_to_even_and_saturates_and_takes_nan_for_the_lowest(scale: float) -> None:
+    x, _ = everything()
+    zero, low, high = 3.0, -3.0, 252.0
+    got = run(Chain(1, (Step("quantise", (0,), (scale, zero, low, high)),)), x)
+    want = np.rint(np.clip(x / F(scale), F(low), F(high))) + F(zero)
+    np.testing.assert_array_equal(got, np.where(np.isnan(x), F(low + zero), want))
+
+
+@pytest.mark.parametrize("op", sorted(set(OPERATORS) - {"quantise"}))
 def test_nan_in_any_operand_is_nan_in_the_result(op: str) -> None:
     operands = 2 if op in TWO else 1
     count = {"clip": 2, **dict.fromkeys(NUMBER, 1)}.get(op, 0)

@@ -174,8 +174,24 @@ def test_channel_normalisation_without_simd_gives_the_same_bits(group):
     assert results[0] == results[1]
 
 
+# Where else kernels are tried without SIMD: the module says so by these words.
+ELSEWHERE = {
+    "IntegerContraction": ("kernels/test_integer_contraction.py", "scalarise("),
+    "IntegerDepthwise": ("kernels/test_integer_depthwise.py", "scalarise("),
+    "PackIntegerColumns": ("kernels/test_integer_columns.py", "scalarise("),
+    "TypedElementwise": ("kernels/test_typed_elementwise.py", "scalarise("),
+    "Lookup": ("kernels/test_lookup.py", "scalarise("),
+    # In whole networks, tensor by tensor.
+    "PadBytes": ("quantised/test_quantised_models.py", '"none"'),
+    "MaxPoolBytes": ("quantised/test_quantised_models.py", '"none"'),
+}
+
+
 def test_these_are_all_families_of_kernels():
     families = {ChannelNorm.__name__}
+    for name, (module, words) in ELSEWHERE.items():
+        assert words in (Path(__file__).parents[1] / module).read_text()
+        families.add(name)
     families |= {type(call.kernel).__name__ for call in program_of(0).calls}
     for item in pkgutil.iter_modules(wasmgraph.kernels.__path__, "wasmgraph.kernels."):
         module = importlib.import_module(item.name)

@@ -10,6 +10,7 @@ import pytest
 
 from tests.onnx_models import Array, make_model, node, run_as_wasm
 from tests.quantised.models import reference
+from wasmgraph.errors import UnsupportedModelError
 
 RNG = np.random.default_rng(3)
 MS = "com.microsoft"
@@ -162,3 +163,13 @@ def test_quantising_and_back(dtype, kind):
         found = run_as_wasm(model, feeds)
         np.testing.assert_array_equal(found["q"], q)
         np.testing.assert_allclose(found["y"], y, rtol=1e-6)
+
+
+def test_computed_operands_of_one_axis_are_refused():
+    model = make_model(
+        [node("MatMulInteger", "a b", "y")],
+        {"a": ("int8", (4,)), "b": ("int8", (4, 3))},
+        {"y": ("int32", None)},
+    )
+    with pytest.raises(UnsupportedModelError, match="one axis"):
+        run_as_wasm(model, {"a": ROWS[0, :4], "b": ROWS[:, :3]})

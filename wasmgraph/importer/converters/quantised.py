@@ -275,6 +275,8 @@ def _matmul_of_two(bb: Any, a: Any, b: Any, a_zero: Any, b_zero: Any) -> Any:
 
 def _of_two(operands: Sequence[Any], zeros: Mapping[str, int], dtype: str) -> Any:
     a, b = (shape_of(x) for x in operands[:2])
+    if min(len(a), len(b)) < 2:
+        raise NotImplementedError("operands of one axis are not supported")
     shape = (*np.broadcast_shapes(a[:-2], b[:-2]), a[-2], b[-1])
     return opaque_call("integer_matmul_of_two", zeros, operands, [(dtype, shape)])
 

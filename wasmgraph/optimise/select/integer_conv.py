@@ -61,6 +61,9 @@ def select_integer_conv(builder: Builder, group: Group) -> bool:
     ]
     per_group, columns = channels // window.groups, shape[1] // window.groups
     reduce_axes = merge_axes([*reduce, (per_group, 1)])
+    if reduce_axes[-1][1] != 1:
+        # A group of one channel: the kernel wants neighbours along the innermost axis.
+        reduce_axes = (*reduce_axes, (1, 1))
     # [group, column, k in group, space...] -> [group, space..., k in group, column]
     grouped = weights.reshape(window.groups, columns, per_group, *kernel)
     grouped = np.moveaxis(grouped, (1, 2), (-1, -2)).reshape(window.groups, -1, columns)
