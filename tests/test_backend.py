@@ -57,19 +57,34 @@ def test_a_fixed_shape_is_not_changed_by_what_is_given() -> None:
         backend.run_model(ADD, [A.T, A.T])
 
 
-def test_an_input_that_decides_a_shape_is_compiled_in_with_its_value() -> None:
+def test_an_input_that_decides_a_shape_is_an_input_of_a_dynamic_graph() -> None:
     prepared = backend.prepare(RESHAPE)
     x = np.arange(12, dtype=np.float32).reshape(2, 6)
     for shape in ([3, 4], [4, 3]):
         [y] = prepared.run([x, np.array(shape, np.int64)])
         assert y.shape == tuple(shape)
-    assert prepared.promoted == ("shape",)
+    assert prepared.promoted == ()
+
+
+SPECTRUM = make_model(
+    [node("DFT", ["x", "", "axis"], "y")], {"x": (2, 4, 2), "axis": ("int64", ())}, "y", opset=20
+)
+
+
+def test_an_input_that_no_graph_can_take_is_compiled_in_with_its_value() -> None:
+    prepared = backend.prepare(SPECTRUM)
+    x = np.arange(16, dtype=np.float32).reshape(2, 4, 2)
+    for axis in (0, 1):
+        [y] = prepared.run([x, np.array(axis)])
+        expected = np.fft.fft(x[..., 0] + 1j * x[..., 1], axis=axis)
+        np.testing.assert_allclose(y[..., 0] + 1j * y[..., 1], expected, atol=1e-4)
+    assert prepared.promoted == ("axis",)
 
 
 def test_without_promotion_such_a_model_is_refused() -> None:
-    shape = np.array([3, 4], np.int64)
+    given = [np.zeros((2, 4, 2), np.float32), np.array(1)]
     with pytest.raises(UnsupportedModelError):
-        backend.run_model(RESHAPE, [np.zeros((2, 6), np.float32), shape], promote=False)
+        backend.run_model(SPECTRUM, given, promote=False)
 
 
 def test_an_operand_computed_from_an_input_is_traced_back_to_it() -> None:

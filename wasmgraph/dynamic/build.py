@@ -21,6 +21,9 @@ from wasmgraph.metadata import DTYPE_NBYTES
 
 _MAX_PARAMS = 2**31 - 1
 
+MORE_OPERATORS = "fixed shapes (--shape) support more operators"
+"""The way out where a node has no dynamic operator."""
+
 
 @dataclass(frozen=True)
 class Converted:
@@ -170,7 +173,7 @@ class _Builder:
         if self._obstacles:
             raise UnsupportedModelError(
                 f"{self.network.name} cannot be compiled with dynamic shapes:",
-                hint="fixed shapes (--shape) support more operators",
+                hint=MORE_OPERATORS,
                 obstacles=self._obstacles,
             )
         found = [value for value in outputs if value is not None]

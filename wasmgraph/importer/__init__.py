@@ -6,12 +6,12 @@ Importing this package imports onnx, but TVM only when `import_model` runs.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wasmgraph.bundle import Source
-from wasmgraph.errors import UnsupportedModelError
+from wasmgraph.errors import Obstacle, UnsupportedModelError
 from wasmgraph.importer.load import LoadedModel, load_model
 from wasmgraph.progress import SILENT, Reporter
 
@@ -105,14 +105,29 @@ def import_model(
     try:
         return ImportedModel(source, static_graph(network, reporter))
     except UnsupportedModelError as error:
+        if not all(map(_needs_dynamic_shapes, error.obstacles)):
+            raise
         reporter.log("not with static shapes")
         network, _ = fresh()
         reason = "control flow, sequences or sizes that depend on data"
         try:
             return ImportedModel(source, None, _dynamic_model(network, reason, reporter))
         except UnsupportedModelError as other:
-            # The one that names the lesser obstacles.
-            raise (other if len(other.obstacles) < len(error.obstacles) else error) from None
+            raise (other if _have_converters(error.obstacles) else error) from None
+
+
+def _needs_dynamic_shapes(obstacle: Obstacle) -> bool:
+    """Whether a node is only refused since its shapes are not known when compiling."""
+    from wasmgraph.importer.converters import DYNAMIC_OPERATORS
+
+    return obstacle.op in DYNAMIC_OPERATORS or "computed at run time" in obstacle.reason
+
+
+def _have_converters(obstacles: Iterable[Obstacle]) -> bool:
+    """Whether dynamic graphs have all these operators, so that others stand in the way."""
+    from wasmgraph.dynamic.operators import CONVERTERS
+
+    return all(("", obstacle.op) in CONVERTERS for obstacle in obstacles)
 
 
 def static_graph(network: Network, reporter: Reporter = SILENT) -> RelaxGraph:
@@ -140,15 +155,16 @@ def static_graph(network: Network, reporter: Reporter = SILENT) -> RelaxGraph:
 
 
 def _dynamic_model(network: Network, reason: str, reporter: Reporter) -> DynamicModel:
-    from wasmgraph.dynamic.build import convert, output_shapes
+    from wasmgraph.dynamic.build import MORE_OPERATORS, convert, output_shapes
     from wasmgraph.dynamic.operators import has_converter, why_unsupported
     from wasmgraph.importer.normalise import normalise_dynamic
-    from wasmgraph.importer.support import reject_unsupported
+    from wasmgraph.importer.support import reject_impossible_tensors, reject_unsupported
 
-    reject_unsupported(network, upgraded=False, why=why_unsupported)
+    reject_unsupported(network, upgraded=False, why=why_unsupported, hint=MORE_OPERATORS)
     normalise_dynamic(network, has_converter)
     reporter.log(f"{len(network.nodes)} nodes with dynamic shapes, opset {network.opset}")
-    reject_unsupported(network, upgraded=True, why=why_unsupported)
+    reject_unsupported(network, upgraded=True, why=why_unsupported, hint=MORE_OPERATORS)
+    reject_impossible_tensors(network)
     return DynamicModel(network, convert(network), tuple(output_shapes(network)), reason)
 
 

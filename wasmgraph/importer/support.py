@@ -25,6 +25,7 @@ def reject_unsupported(
     *,
     upgraded: bool,
     why: Callable[[onnx.NodeProto], str | None] = why_unsupported,
+    hint: str | None = None,
 ) -> None:
     """Raise if any node has no converter.
 
@@ -33,6 +34,7 @@ def reject_unsupported(
         upgraded: Whether the opset upgrade and the inlining of schema functions lie behind; until
             then what they will replace is let through.
         why: The reason why a node cannot be compiled, or None.
+        hint: The way out.
 
     Raises:
         UnsupportedModelError: lists every such node.
@@ -45,7 +47,7 @@ def reject_unsupported(
         op = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
         obstacles.append(Obstacle(node.name or node.output[0], op, reason))
     if obstacles:
-        raise unsupported(network, obstacles)
+        raise unsupported(network, obstacles, hint)
 
 
 DTYPES = frozenset(DTYPE_NBYTES) - NARROW_DTYPES
@@ -149,10 +151,12 @@ def _will_be_replaced(node: onnx.NodeProto, network: Network) -> bool:
     return not node.domain and node.op_type in REPLACED_BY_UPGRADE
 
 
-def unsupported(network: Network, obstacles: list[Obstacle]) -> UnsupportedModelError:
+def unsupported(
+    network: Network, obstacles: list[Obstacle], hint: str | None = None
+) -> UnsupportedModelError:
     """The error that lists `obstacles`."""
     what = f"{network.name} cannot be compiled"
     if all(obstacle.op for obstacle in obstacles):
         count = len(obstacles)
         what += f", {count} node{'s are' if count > 1 else ' is'} not supported"
-    return UnsupportedModelError(f"{what}:", obstacles=obstacles)
+    return UnsupportedModelError(f"{what}:", hint=hint, obstacles=obstacles)

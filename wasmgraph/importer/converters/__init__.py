@@ -20,15 +20,11 @@ __all__ = ["CONVERTERS", "Converter", "find_converter", "is_supported", "why_uns
 
 _RANDOM = "what it gives is random: no two runs would agree"
 
-# TVM's importer has a converter of this name which is wrong or means something else; or it has
-# none, and there is more to say than that.
-REJECTED = {
-    "Attention": "TVM reads it as com.microsoft's operator of that name",
-    # Its definition is expanded instead.
-    "RMSNormalization": "TVM has it wrong where all axes are normalised",
-    "If": "control flow is not supported yet",
-    "Loop": "control flow is not supported yet",
-    "Scan": "control flow is not supported yet",
+# They are in dynamic graphs only.
+_OF_DYNAMIC_GRAPHS = {
+    "If": "control flow needs a dynamic graph",
+    "Loop": "control flow needs a dynamic graph",
+    "Scan": "control flow needs a dynamic graph",
     "NonMaxSuppression": "the size of its output depends on data",
     "NonZero": "the size of its output depends on data",
     "Unique": "the size of its output depends on data",
@@ -38,17 +34,29 @@ REJECTED = {
     "RandomNormalLike": _RANDOM,
     "RandomUniform": _RANDOM,
     "RandomUniformLike": _RANDOM,
-    "Optional": "optional values are not supported",
-    "OptionalHasElement": "optional values are not supported",
-    "OptionalGetElement": "optional values are not supported",
-    "SequenceAt": "sequences are not supported",
-    "SequenceConstruct": "sequences are not supported",
-    "SequenceEmpty": "sequences are not supported",
-    "SequenceErase": "sequences are not supported",
-    "SequenceInsert": "sequences are not supported",
-    "SequenceLength": "sequences are not supported",
-    "ConcatFromSequence": "sequences are not supported",
-    "SplitToSequence": "sequences are not supported",
+    "Optional": "optional values need a dynamic graph",
+    "OptionalHasElement": "optional values need a dynamic graph",
+    "OptionalGetElement": "optional values need a dynamic graph",
+    "SequenceAt": "sequences need a dynamic graph",
+    "SequenceConstruct": "sequences need a dynamic graph",
+    "SequenceEmpty": "sequences need a dynamic graph",
+    "SequenceErase": "sequences need a dynamic graph",
+    "SequenceInsert": "sequences need a dynamic graph",
+    "SequenceLength": "sequences need a dynamic graph",
+    "ConcatFromSequence": "sequences need a dynamic graph",
+    "SplitToSequence": "sequences need a dynamic graph",
+}
+
+DYNAMIC_OPERATORS = frozenset(_OF_DYNAMIC_GRAPHS)
+"""Operators of ONNX's own that no graph of static shapes has."""
+
+# TVM's importer has a converter of this name which is wrong or means something else; or it has
+# none, and there is more to say than that.
+REJECTED = {
+    "Attention": "TVM reads it as com.microsoft's operator of that name",
+    # Its definition is expanded instead.
+    "RMSNormalization": "TVM has it wrong where all axes are normalised",
+    **_OF_DYNAMIC_GRAPHS,
 }
 
 
