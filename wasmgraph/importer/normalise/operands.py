@@ -48,7 +48,8 @@ class _Node:
         """An input's shape, or None where it is not known or left out."""
         weight = self.constant(index)
         if weight is not None:
-            return weight.shape
+            shape: Shape = weight.shape
+            return shape
         known = self._network.types.get(self._name(index))
         return None if known is None else known.shape
 
@@ -320,7 +321,7 @@ def _check_scale(node: _Node) -> None:
         -len(data) <= axis < len(data),
         f"axis {axis} is outside its input of shape {list(data)}",
     )
-    expected = (data[axis],)
+    expected: Shape = (data[axis],)
     if block > 0:
         blocks = -(-data[axis] // block)
         expected = tuple(
