@@ -33,23 +33,24 @@ impl Rules {
     /// Where element `i` of the new axis lies on the old one.
     fn place(&self, i: usize, axis: &Axis) -> f64 {
         let (x, extent, wanted) = (i as f64, axis.extent as f64, axis.wanted as f64);
+        // Not always a whole number: what is given may be the scale.
+        let length = axis.scale * extent;
         match self.coordinates {
             1 => x / axis.scale,
-            2 if axis.wanted == 1 => 0.0,
-            2 => x * (extent - 1.0) / (wanted - 1.0),
-            3 if axis.wanted == 1 => -0.5,
+            2 if length == 1.0 => 0.0,
+            2 => x * (extent - 1.0) / (length - 1.0),
+            3 if length == 1.0 => -0.5,
             4 => {
-                let adjustment = wanted / (axis.scale * extent);
+                let adjustment = wanted / length;
                 let offset = extent / 2.0 * (1.0 - adjustment);
                 offset + (x + 0.5) / axis.scale - 0.5
             }
             5 => {
                 let (start, end) = axis.region;
-                match axis.wanted > 1 {
-                    true => {
-                        start * (extent - 1.0) + x * (end - start) * (extent - 1.0) / (wanted - 1.0)
-                    }
-                    false => 0.5 * (start + end) * (extent - 1.0),
+                let span = (end - start) * (extent - 1.0);
+                match length == 1.0 {
+                    true => start * (extent - 1.0) + span / 2.0,
+                    false => start * (extent - 1.0) + x * span / (length - 1.0),
                 }
             }
             _ => (x + 0.5) / axis.scale - 0.5,
