@@ -418,7 +418,6 @@ class TestHugeTensors:
         ("op", "operands"),
         [
             ("Expand", {"": None, "s": [1]}),
-            ("Reshape", {"": None, "s": [1]}),
             ("Tile", {"": None, "s": [1]}),
             ("ConstantOfShape", {"s": [1]}),
             ("Pad", {"": None, "s": [0, 1]}),
@@ -452,6 +451,12 @@ class TestHugeTensors:
         error = refuse(model, UnsupportedModelError, f"large ({op})", "32-bit memory")
         assert isinstance(error, UnsupportedModelError)
         assert len(error.obstacles) == 1, "only the node that makes it, not those that read it"
+
+    @pytest.mark.parametrize("extent", [2**33, HUGE, 2**62])
+    def test_a_shape_of_more_elements_than_there_are(self, refuse: Refusal, extent: int) -> None:
+        nodes = [node("Reshape", "x s", "y", name="large")]
+        model = make_model(nodes, {"x": (1,)}, "y", {"s": np.array([extent])})
+        refuse(model, ModelError, "large (Reshape)", f"[1] cannot become [{extent}]")
 
     def test_everything_together(self, refuse: Refusal) -> None:
         inputs = {f"x{i}": (2**28,) for i in range(4)}
