@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx.reference import ReferenceEvaluator
 
 from tests.conformance.cases import Case, Operator
 from tests.conformance.outcome import Outcome, generalised, run_case
@@ -72,16 +73,32 @@ def test_an_invalid_model_is_an_error() -> None:
 
 
 def test_inputs_that_were_compiled_in_are_recorded() -> None:
-    reshape = make_model(
-        [node("Reshape", "x shape", "y")], {"x": [2, 3], "shape": ("int64", [2])}, "y"
+    columns = np.arange(25, dtype=np.float32).reshape(1, 5, 5)
+    image = make_model(
+        [node("Col2Im", "x image block", "y")],
+        {"x": [1, 5, 5], "image": ("int64", [2]), "block": ("int64", [2])},
+        "y",
     )
-    outcome = run_case(case(reshape, X, np.array([3, 2]), expected=X.reshape(3, 2)))
-    assert outcome.passed
-    assert outcome.promoted == ("shape",)
+    # Blocks of a row each: column i of the blocks is row i of the image.
+    expected = columns.transpose(0, 2, 1)[:, None]
+    outcome = run_case(case(image, columns, np.array([5, 5]), np.array([1, 5]), expected=expected))
+    assert outcome.passed, outcome
+    assert set(outcome.promoted) == {"image", "block"}
     assert not outcome.constant
-    extents = make_model([node("ConstantOfShape", "n", "y")], {"n": ("int64", [1])}, "y")
-    outcome = run_case(case(extents, np.array([4]), expected=np.zeros(4, np.float32)))
-    assert outcome.passed
+
+
+def test_a_model_of_which_all_inputs_were_compiled_in_is_said_to_be_constant() -> None:
+    names = ("bins", "length", "rate", "low", "high")
+    kinds = ("int64", "int64", "int64", "float32", "float32")
+    values = [np.array(v, k) for v, k in zip((8, 16, 8192, 0, 4096), kinds, strict=True)]
+    model = make_model(
+        [node("MelWeightMatrix", " ".join(names), "y")],
+        {name: (kind, []) for name, kind in zip(names, kinds, strict=True)},
+        "y",
+    )
+    (expected,) = ReferenceEvaluator(model).run(None, dict(zip(names, values, strict=True)))
+    outcome = run_case(case(model, *values, expected=expected))
+    assert outcome.passed, outcome
     assert outcome.constant
 
 
