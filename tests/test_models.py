@@ -17,7 +17,6 @@ import pytest
 import wasmgraph
 from tests.onnx_models import Array
 from tests.test_compiler import assert_reproducible
-from wasmgraph.errors import UnsupportedModelError
 from wasmgraph.runtime.base import TensorSpec
 from wasmgraph.tensors.random import random_input
 from wasmgraph.wasmfile import parse_wasm
@@ -180,38 +179,3 @@ def test_the_same_model_gives_the_same_bytes(
     shared_model: Callable[[str], Path], tmp_path: Path
 ) -> None:
     assert_reproducible(shared_model("micro_kws_m.onnx"), tmp_path)
-
-
-def test_a_dynamic_model_says_which_shape_to_give(
-    shared_model: Callable[[str], Path], tmp_path: Path
-) -> None:
-    path = shared_model("yunet_n_dynamic.onnx")
-    with pytest.raises(UnsupportedModelError) as caught:
-        wasmgraph.compile(path, tmp_path / "out.wasm")
-    for text in ("input", "batch", "height", "width", "--shape input=1,3,HEIGHT,WIDTH"):
-        assert text in f"{caught.value.message} {caught.value.hint}"
-
-
-@pytest.mark.parametrize(
-    ("name", "shapes", "operators"),
-    [
-        (
-            "silero_vad_v6",
-            {"input": (1, 512), "state": (2, 1, 128), "sr": ()},
-            {"If"},
-        ),
-    ],
-)
-def test_what_is_not_supported_yet_is_refused_by_name(
-    name: str,
-    shapes: Shapes,
-    operators: set[str],
-    shared_model: Callable[[str], Path],
-    tmp_path: Path,
-) -> None:
-    path = shared_model(f"{name}.onnx")
-    with pytest.raises(UnsupportedModelError) as caught:
-        wasmgraph.compile(path, tmp_path / "out.wasm", shapes)
-    assert operators <= {obstacle.op for obstacle in caught.value.obstacles}
-    assert all(obstacle.node for obstacle in caught.value.obstacles)
-    assert list(tmp_path.iterdir()) == []
