@@ -120,6 +120,8 @@ def test_results_equal_onnxruntime(
 @settings(max_examples=60, deadline=None)
 @given(axes(), axes(), st.integers(1, 2), st.integers(2, 9), st.sampled_from(["", "add", "concat"]))
 @example(Axis(5, 4, 2, before=1, after=1), Axis(6, 4, 2, before=1, after=1), 1, 21, "")
+# A phase without any input.
+@example(Axis(1, 2, 2, before=1, extra=1), Axis(1, 1, 1), 1, 2, "")
 def test_a_filter_per_channel_needs_no_padded_copy(
     height: Axis, width: Axis, batch: int, channels: int, after: str
 ) -> None:

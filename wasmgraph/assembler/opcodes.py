@@ -29,6 +29,7 @@ SCALAR = {
     "i32.gt_u": 0x4B,
     "i32.le_s": 0x4C,
     "i32.ge_s": 0x4E,
+    "i32.ge_u": 0x4F,
     "i32.add": 0x6A,
     "i32.sub": 0x6B,
     "i32.mul": 0x6C,

@@ -249,7 +249,7 @@ class KernelRows:
             row = bounds.start + i * axis.dilation
             f.set(pointer, source + row * self.source_row)
             if outside is not None:
-                f.set(outside, binary("i32.gt_u", row, i32(axis.size - 1)))
+                f.set(outside, binary("i32.ge_u", row, i32(axis.size)))
 
     def each(
         self,
