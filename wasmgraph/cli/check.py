@@ -42,15 +42,14 @@ def command(terminal: Terminal, model: Path, shapes: dict[str, tuple[int, ...]])
 
 
 def _draw(console: Console, report: CheckReport) -> None:
-    from wasmgraph.cli.tables import plain_table
+    from wasmgraph.cli.tables import plain_table, size
     from wasmgraph.runtime.base import printable
-    from wasmgraph.runtime.limits import format_size
 
     name = printable(report.source.name)
     if report.compiles:
         console.print(
             f"{name} compiles: {report.kernels} kernels in {report.steps} steps, "
-            f"{format_size(report.weights_nbytes)} of weights ({report.seconds:.1f} s)"
+            f"{size(report.weights_nbytes)} of weights ({report.seconds:.1f} s)"
         )
         return
     table = plain_table("node", "operator", "opset", "what stands in the way", "what to do")
