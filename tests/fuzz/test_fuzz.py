@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import subprocess
@@ -112,6 +113,19 @@ class TestEndings:
         assert ending(lambda folder: bytearray(2**30), limits).verdict == "MemoryError"
         found = ending(lambda folder: memoryview(b"x" * 2**28).release(), limits)
         assert (found.verdict, found.is_finding) == ("memory", True)
+
+    def test_memory_beside_files_that_are_mapped(
+        self, ending: Callable[..., Ending], tmp_path: Path
+    ) -> None:
+        path = tmp_path / "sparse"
+        path.touch()
+        os.truncate(path, 2**28)
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+            assert not any(mapped[:: mmap.PAGESIZE]), "read, hence in memory"
+            found = ending(
+                lambda folder: memoryview(b"x" * 2**28).release(), Limits(resident=2**26)
+            )
+        assert found.verdict == "memory"
 
     def test_a_file_that_is_left(self, ending: Callable[..., Ending]) -> None:
         found = ending(lambda folder: (folder / "half.wasm").touch())

@@ -119,8 +119,8 @@ def _in_a_fork(case: Case, folder: Path, limits: Limits) -> tuple[str, str, bool
         code = os.waitstatus_to_exitcode(status)
         how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
         return "crash", f"{how}\n{_said(folder)}", True
-    verdict, text, is_finding = json.loads(said)
-    resident = usage.ru_maxrss * 1024 - _resident()
+    began_with, (verdict, text, is_finding) = json.loads(said)
+    resident = usage.ru_maxrss * 1024 - began_with
     if not is_finding and resident > limits.resident:
         return "memory", f"used {resident / GIB:.1f} GiB, then {verdict}: {text}", True
     return verdict, text, is_finding
@@ -138,6 +138,8 @@ def _resident() -> int:
 def _child(case: Case, folder: Path, limits: Limits, writing: int) -> None:
     """Never returns."""
     try:
+        # A fork leaves behind what its parent has mapped from files: the parent's figure is larger.
+        began_with = _resident()
         os.setpgid(0, 0)
         log = os.open(folder / "said.txt", os.O_CREAT | os.O_WRONLY)
         os.dup2(log, 1)
@@ -149,7 +151,7 @@ def _child(case: Case, folder: Path, limits: Limits, writing: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (used + space, used + space))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         ending = _verdict(lambda: _TRIALS[case.kind](folder / "case", case.number))
-        os.write(writing, json.dumps(ending).encode())
+        os.write(writing, json.dumps([began_with, ending]).encode())
         os.close(writing)
         os._exit(0)
     finally:
