@@ -21,10 +21,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from wasmgraph.dynamic.program import DynamicProgram, program_from_json
+from wasmgraph.dynamic.program import DynamicProgram, calls, program_from_json
 from wasmgraph.errors import ModelError
 
-BUNDLE_VERSION = 3
+BUNDLE_VERSION = 4
 ALIGNMENT = 64
 """Bytes. Every tensor starts at a multiple: one x86 cache line, so vector loads never split."""
 
@@ -154,7 +154,9 @@ class Graph:
         producer: Versions of what made it, by name ("wasmgraph", "apache-tvm", "onnx").
         params_nbytes, io_nbytes, arena_nbytes: Sizes of the three regions in bytes.
         threads: Whether it was compiled to run on several threads.
-        dynamic: What a graph runs instead of steps where shapes are known at run time only.
+        dynamic: What a graph runs instead of steps where shapes are known at run time only. Its
+            arena is what its memory holds for tensors that are made in a run, if that is bounded.
+        bounds: The largest extents of open axes that have one, by the axis' name.
     """
 
     source: Source
@@ -170,7 +172,17 @@ class Graph:
     arena_nbytes: int
     threads: bool = False
     dynamic: DynamicProgram | None = None
+    bounds: Mapping[str, int] = field(default_factory=dict)
     version: int = field(default=BUNDLE_VERSION)
+
+    @property
+    def call_counts(self) -> tuple[int, int]:
+        """How many distinct kernels it has, and how many calls of them; of a dynamic graph how many
+        operators of the executor, and how many nodes."""
+        if self.dynamic is None:
+            return len(self.kernels), len(self.steps)
+        counts = calls(self.dynamic)
+        return len(counts), sum(counts.values())
 
 
 @dataclass(frozen=True)
@@ -301,6 +313,7 @@ def _graph_from_json(data: dict[str, Any]) -> Graph:
         arena_nbytes=data["arena_nbytes"],
         threads=data["threads"],
         dynamic=None if data["dynamic"] is None else program_from_json(data["dynamic"]),
+        bounds=dict(data["bounds"]),
     )
 
 

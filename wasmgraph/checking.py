@@ -44,7 +44,9 @@ class CheckReport:
         source: The model.
         findings: Empty where the model compiles.
         hint: For all of them together, or None.
-        kernels, steps, weights_nbytes: Of the graph that would be made; 0 where none would be.
+        kernels, steps, weights_nbytes: Of the graph that would be made; 0 where none would be. A
+            dynamic graph has operators instead of kernels, and nodes instead of steps.
+        dynamic: Whether some of its shapes would be known at run time only.
         seconds: How long it took.
     """
 
@@ -54,6 +56,7 @@ class CheckReport:
     kernels: int
     steps: int
     weights_nbytes: int
+    dynamic: bool
     seconds: float
 
     @property
@@ -71,6 +74,7 @@ class CheckReport:
             "kernels": self.kernels,
             "steps": self.steps,
             "weights": self.weights_nbytes,
+            "dynamic": self.dynamic,
             "seconds": round(self.seconds, 3),
         }
 
@@ -98,10 +102,11 @@ def check(
     loaded = load_model(model)
     source = describe_source(loaded)
     findings: tuple[Finding, ...] = ()
-    hint, kernels, steps, weights = None, 0, 0, 0
+    hint, kernels, steps, weights, dynamic = None, 0, 0, 0, False
     try:
         graph = make_bundle(loaded, shapes, reporter=reporter).graph
-        kernels, steps, weights = len(graph.kernels), len(graph.steps), graph.params_nbytes
+        (kernels, steps), weights = graph.call_counts, graph.params_nbytes
+        dynamic = graph.dynamic is not None
     except UnsupportedModelError as error:
         # One without obstacles (too much memory, say) is an obstacle of the whole model.
         obstacles = error.obstacles or (Obstacle(source.name, "", error.message),)
@@ -109,7 +114,7 @@ def check(
         findings = tuple(_finding(obstacle, opsets) for obstacle in obstacles)
         hint = error.hint
     seconds = time.perf_counter() - began
-    return CheckReport(source, findings, hint, kernels, steps, weights, seconds)
+    return CheckReport(source, findings, hint, kernels, steps, weights, dynamic, seconds)
 
 
 def _finding(obstacle: Obstacle, opsets: Mapping[str, int]) -> Finding:

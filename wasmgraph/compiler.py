@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from wasmgraph.atomic import folder_filled_when_done, replaced_when_done
 from wasmgraph.bundle import SIMD_LEVELS, Bundle, SimdLevel, Source, Tensor, write_bundle
-from wasmgraph.dynamic.program import all_nodes, operators
 from wasmgraph.errors import InputError, UnsupportedModelError
 from wasmgraph.interrupts import interrupts_kept
 from wasmgraph.progress import SILENT, Reporter, stage
@@ -43,9 +42,11 @@ class CompileReport:
         simd: The SIMD level it needs.
         threads: Whether runs may use several threads.
         inputs, outputs: Names, dtypes and shapes.
-        kernels: How many distinct kernels it holds.
+        kernels: How many distinct kernels it holds; of a dynamic graph how many operators.
         steps: How many kernel calls one run makes; of a dynamic graph how many nodes it has.
         dynamic: Whether some shapes are known at run time only.
+        bounds: The largest extents of open axes that have one, by name; where all have one, "arena"
+            is what is reserved for tensors of these sizes.
         sizes: Bytes of "file", "code" (the file less its weights), "weights", "arena" and "io".
         seconds: Wall time by stage.
         verification: The comparison with onnxruntime, or None where it was not asked for.
@@ -60,6 +61,7 @@ class CompileReport:
     kernels: int
     steps: int
     dynamic: bool
+    bounds: Mapping[str, int]
     sizes: Mapping[str, int]
     seconds: Mapping[str, float]
     verification: VerifyReport | None
@@ -80,6 +82,7 @@ class CompileReport:
             "kernels": self.kernels,
             "steps": self.steps,
             "dynamic": self.dynamic,
+            "bounds": dict(self.bounds),
             "sizes": dict(self.sizes),
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
             "verification": None if self.verification is None else self.verification.to_json(),
@@ -100,7 +103,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
     input_range: tuple[float, float] = (0.0, 1.0),
     winograd: bool = True,
     threads: bool = False,
-    dynamic: Collection[str] = (),
+    dynamic: Collection[str] | Mapping[str, int | None] = (),
     reporter: Reporter = SILENT,
 ) -> CompileReport:
     """Compile an ONNX model into one WebAssembly file.
@@ -121,8 +124,10 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
             more coarsely.
         threads: Whether runs may use several threads: the graph then imports a shared memory, and
             large kernels are cut into parts. The results stay the same, bit for bit.
-        dynamic: Names of axes that stay open, or of inputs whose axes all do. Axes that the model
-            leaves open and `shapes` does not fix stay open too.
+        dynamic: Names of axes that stay open, or of inputs whose axes all do; "x:1" is axis 1 of
+            input x. Axes that the model leaves open and `shapes` does not fix stay open too. As a
+            mapping it gives their largest extents, or None; where every open axis has one, the
+            graph's memory is fixed at what runs at the bounds take.
         reporter: Told about stages.
 
     Raises:
@@ -131,7 +136,8 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
     """
     from wasmgraph.link import find_rust, link
     from wasmgraph.optimise import Options
-    from wasmgraph.verification import find_onnxruntime
+    from wasmgraph.reference import find_onnxruntime
+    from wasmgraph.reserving import with_reserved_memory
 
     if simd not in SIMD_LEVELS:
         raise InputError(f"unknown SIMD level {simd!r}; there are {', '.join(SIMD_LEVELS)}")
@@ -148,6 +154,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
         options = Options(winograd=winograd, threads=threads, fused=simd == "relaxed")
         bundle = make_bundle(model, shapes, simd, options, seconds, reporter, dynamic)
         with stage(reporter, "link", seconds):
+            bundle = with_reserved_memory(bundle, reporter)
             linked = link(bundle, unfinished, reporter)
         if verify:
             with stage(reporter, "verify", seconds):
@@ -163,7 +170,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
                 )
         if kept:
             write_bundle(bundle, kept)
-    program = bundle.graph.dynamic
+    kernels, steps = bundle.graph.call_counts
     return CompileReport(
         path=target,
         source=bundle.graph.source,
@@ -171,9 +178,10 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
         threads=threads,
         inputs=bundle.graph.inputs,
         outputs=bundle.graph.outputs,
-        kernels=len(bundle.graph.kernels) if program is None else len(operators(program)),
-        steps=len(bundle.graph.steps) if program is None else len(list(all_nodes(program.body))),
-        dynamic=program is not None,
+        kernels=kernels,
+        steps=steps,
+        dynamic=bundle.graph.dynamic is not None,
+        bounds=bundle.graph.bounds,
         sizes={
             "file": linked.file_nbytes,
             "code": linked.code_nbytes,
@@ -203,7 +211,7 @@ def make_bundle(
     options: Options | None = None,
     seconds: dict[str, float] | None = None,
     reporter: Reporter = SILENT,
-    dynamic: Collection[str] = (),
+    dynamic: Collection[str] | Mapping[str, int | None] = (),
 ) -> Bundle:
     """All stages before the linker.
 
@@ -248,7 +256,9 @@ def _build_dynamic(source: Source, model: DynamicModel, simd: SimdLevel) -> Bund
     from wasmgraph.codegen import producer
     from wasmgraph.dynamic.build import build_bundle
 
-    return build_bundle(model.network, model.converted, model.outputs, source, simd, producer())
+    return build_bundle(
+        model.network, model.converted, model.outputs, model.bounds, source, simd, producer()
+    )
 
 
 def _verify(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import prod
 from typing import Any, NoReturn, TypeVar
 
@@ -127,7 +127,10 @@ class StepInfo:
 @dataclass(frozen=True)
 class Metadata:
     """All of it. `producer` maps the name of every tool that made the graph to its version;
-    `dynamic` says that the shapes of some tensors are known at run time only."""
+    `dynamic` says that the shapes of some tensors are known at run time only. Such a graph has
+    neither kernels nor steps: `calls` says how many of its nodes call each operator of the
+    executor, and `bounds` what the extents of its open axes can be at most, by the axis' name,
+    where there is such a bound."""
 
     abi: int
     producer: Mapping[str, str]
@@ -140,6 +143,8 @@ class Metadata:
     kernels: tuple[KernelInfo, ...]
     steps: tuple[StepInfo, ...]
     dynamic: bool = False
+    calls: Mapping[str, int] = field(default_factory=dict)
+    bounds: Mapping[str, int] = field(default_factory=dict)
 
 
 def dump_metadata(metadata: Metadata) -> bytes:
@@ -184,6 +189,8 @@ def load_metadata(payload: bytes) -> Metadata:
         kernels=kernels,
         steps=steps,
         dynamic=_boolean(top, "dynamic") if "dynamic" in top else False,
+        calls=_mapping(top, "calls", _count) if "calls" in top else {},
+        bounds=_mapping(top, "bounds", _count) if "bounds" in top else {},
     )
 
 

@@ -89,9 +89,12 @@ def written(path: Path, nbytes: int) -> Text:
     return Text.assemble((printable(str(path)), "green"), f"  {size(nbytes)}")
 
 
-def kernels(count: int, steps: int) -> str:
-    """How many kernels there are, and how many calls a run makes."""
-    return f"{count} in {steps} step{'' if steps == 1 else 's'}"
+def kernels(count: int, steps: int, *, dynamic: bool = False) -> dict[str, str]:
+    """A row that says how many kernels there are, and how many calls a run makes; of a dynamic
+    graph how many nodes, and how many operators they call."""
+    if dynamic:
+        return {"nodes": f"{steps} of {count} operator{'' if count == 1 else 's'}"}
+    return {"kernels": f"{count} in {steps} step{'' if steps == 1 else 's'}"}
 
 
 def compile_summary(report: CompileReport) -> RenderableType:
@@ -101,7 +104,7 @@ def compile_summary(report: CompileReport) -> RenderableType:
     rows: dict[str, RenderableType] = {
         "written": written(report.path, report.sizes["file"]),
         "sizes": sizes(report.sizes),
-        "kernels": kernels(report.kernels, report.steps),
+        **kernels(report.kernels, report.steps, dynamic=report.dynamic),
         **({"shapes": shapes(report)} if report.dynamic else {}),
         "time": f"{total:.2f} s: {listed(times)}",
         "verified": agreement(report.verification),
@@ -111,8 +114,9 @@ def compile_summary(report: CompileReport) -> RenderableType:
 
 def shapes(report: CompileReport) -> str:
     """What of a dynamic graph's shapes is known at run time only."""
-    names = [d for tensor in report.inputs for d in tensor.shape if isinstance(d, str)]
-    what = f"open axes {', '.join(dict.fromkeys(names))}" if names else "sizes that depend on data"
+    names = dict.fromkeys(d for t in report.inputs for d in t.shape if isinstance(d, str))
+    axes = [f"{n} up to {report.bounds[n]}" if n in report.bounds else n for n in names]
+    what = f"open axes {', '.join(axes)}" if axes else "sizes that depend on data"
     return f"dynamic ({what}); fixed shapes (--shape) run faster"
 
 

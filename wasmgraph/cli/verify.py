@@ -125,8 +125,9 @@ def _verify(
     threads: int,
     shapes: dict[str, tuple[int, ...]],
 ) -> VerifyReport:
+    from wasmgraph.reference import find_onnxruntime
     from wasmgraph.runtime import load
-    from wasmgraph.verification import find_onnxruntime, verify
+    from wasmgraph.verification import verify
 
     find_onnxruntime()
     with load(graph, timeout=timeout, threads=threads) as loaded:

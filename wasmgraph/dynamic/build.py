@@ -57,6 +57,7 @@ def build_bundle(
     network: Network,
     converted: Converted,
     output_shapes: Sequence[tuple[int | str, ...]],
+    bounds: Mapping[str, int],
     source: Source,
     simd: SimdLevel,
     producer: Mapping[str, str],
@@ -67,6 +68,7 @@ def build_bundle(
         network: Normalised as far as open shapes allow.
         converted: Its nodes.
         output_shapes: With names for open axes.
+        bounds: The largest extents of axes that have one.
         source: What it was compiled from.
         simd: What the executor's operators may use.
         producer: Versions, for the bundle.
@@ -97,6 +99,7 @@ def build_bundle(
         params_nbytes=len(params),
         io_nbytes=0,
         arena_nbytes=0,
+        bounds=bounds,
         dynamic=DynamicProgram(
             converted.slots, slots, with_liveness(converted.body, frozenset(slots))
         ),

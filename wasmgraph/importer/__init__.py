@@ -54,12 +54,14 @@ class DynamicModel:
         network: The model.
         converted: Its nodes as operators of the executor.
         outputs: The shapes of its outputs, with names for the axes that are not known.
+        bounds: The largest extents of axes that have one, by name.
         reason: Why shapes are not known, for a person.
     """
 
     network: Network
     converted: Converted
     outputs: tuple[tuple[int | str, ...], ...]
+    bounds: Mapping[str, int]
     reason: str
 
 
@@ -67,7 +69,7 @@ def import_model(
     loaded: LoadedModel,
     shapes: Mapping[str, Sequence[int]] | None = None,
     reporter: Reporter = SILENT,
-    dynamic: Collection[str] = (),
+    dynamic: Collection[str] | Mapping[str, int | None] = (),
 ) -> ImportedModel:
     """Turn a loaded model into Relax where its shapes are static, else into a dynamic model.
 
@@ -78,11 +80,12 @@ def import_model(
         loaded: From `load_model`.
         shapes: Extents by input name, for dynamic axes or to replace fixed ones.
         reporter: Told what is going on.
-        dynamic: Names of axes that stay open, or of inputs whose axes all do.
+        dynamic: Names of axes that stay open, or of inputs whose axes all do, with the largest
+            extents that they can have, where there are such.
 
     Raises:
         ModelError: shapes contradict each other.
-        InputError: `shapes` names no input, or does not fit.
+        InputError: `shapes` or `dynamic` names no input, or does not fit.
         UnsupportedModelError: nodes that cannot be compiled, each listed.
     """
     from wasmgraph.crash_handlers import import_tvm
@@ -90,7 +93,7 @@ def import_model(
     import_tvm()  # before anything else does
     from wasmgraph.importer.network import network_from_proto
     from wasmgraph.importer.normalise.inline import inline_local_functions
-    from wasmgraph.importer.shapes import fix_shapes
+    from wasmgraph.importer.shapes import axis_bounds, fix_shapes
 
     def fresh() -> tuple[Network, bool]:
         network = network_from_proto(loaded.proto, loaded.name)
@@ -101,7 +104,9 @@ def import_model(
     network, is_open = fresh()
     reporter.log(f"{len(network.nodes)} nodes, opset {network.opset}")
     if is_open:
-        return ImportedModel(source, None, _dynamic_model(network, "open axes", reporter))
+        bounds = axis_bounds(network, dynamic)
+        model = _dynamic_model(network, "open axes", reporter, bounds)
+        return ImportedModel(source, None, model)
     try:
         return ImportedModel(source, static_graph(network, reporter))
     except UnsupportedModelError as error:
@@ -154,7 +159,9 @@ def static_graph(network: Network, reporter: Reporter = SILENT) -> RelaxGraph:
     return build_relax(network)
 
 
-def _dynamic_model(network: Network, reason: str, reporter: Reporter) -> DynamicModel:
+def _dynamic_model(
+    network: Network, reason: str, reporter: Reporter, bounds: Mapping[str, int] | None = None
+) -> DynamicModel:
     from wasmgraph.dynamic.build import MORE_OPERATORS, convert, output_shapes
     from wasmgraph.dynamic.operators import has_converter, why_unsupported
     from wasmgraph.importer.normalise import normalise_dynamic
@@ -165,7 +172,8 @@ def _dynamic_model(network: Network, reason: str, reporter: Reporter) -> Dynamic
     reporter.log(f"{len(network.nodes)} nodes with dynamic shapes, opset {network.opset}")
     reject_unsupported(network, upgraded=True, why=why_unsupported, hint=MORE_OPERATORS)
     reject_impossible_tensors(network)
-    return DynamicModel(network, convert(network), tuple(output_shapes(network)), reason)
+    outputs = tuple(output_shapes(network))
+    return DynamicModel(network, convert(network), outputs, bounds or {}, reason)
 
 
 def describe_source(loaded: LoadedModel) -> Source:

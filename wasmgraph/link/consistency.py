@@ -82,6 +82,11 @@ def _check_dynamic(program: DynamicProgram, graph: Graph) -> None:
         _require(constant.dtype in DTYPE_NBYTES, f"{what} has the dtype {constant.dtype!r}")
         place = Buffer("params", constant.offset, constant.nbytes)
         _check_buffer(what, place, {"params": graph.params_nbytes, "io": 0, "arena": 0})
+    open_axes = {d for tensor in graph.inputs for d in tensor.shape if isinstance(d, str)}
+    for axis, bound in graph.bounds.items():
+        _require(axis in open_axes, f"the axis {axis!r} has a bound, and no input has it")
+        is_extent = type(bound) is int and 0 < bound < 2**31
+        _require(is_extent, f"the axis {axis!r} has the bound {bound!r}, which is no extent")
     for node in all_nodes(program.body):
         _check_text("a node", node.name)
         _require(

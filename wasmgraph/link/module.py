@@ -10,6 +10,7 @@ from pathlib import Path
 
 from wasmgraph.atomic import replaced_when_done
 from wasmgraph.bundle import Bundle, Graph, Step
+from wasmgraph.dynamic.program import calls
 from wasmgraph.dynamic.tables import nodes_object
 from wasmgraph.errors import ModelError, UnsupportedModelError, WasmgraphError
 from wasmgraph.link.consistency import check_description
@@ -37,8 +38,10 @@ from wasmgraph.wasmfile import (
     add_custom_section,
     check_graph,
     keep_names,
+    parse_wasm,
 )
 
+PAGE_NBYTES = 65536
 _MEMORY_NBYTES = 2**32
 # The executor's data and the C stack of 1 MiB, rounded up.
 _EXECUTOR_NBYTES = 2**21
@@ -115,7 +118,14 @@ def _build(bundle: Bundle, rust: RustToolchain, folder: Path, reporter: Reporter
         (folder / name).write_bytes(code)
     write_regions_object(folder / "regions.o", bundle.graph, bundle.params)
     reporter.log(f"link ({len(bundle.graph.steps)} steps, {len(bundle.params)} weight bytes)")
-    data = link_module(rust, archive, [*objects, "regions.o"], folder, threads=threads)
+    names = [*objects, "regions.o"]
+    data = link_module(rust, archive, names, folder, threads=threads)
+    if dynamic is not None and bundle.graph.arena_nbytes:
+        # How much the data take shows only now. What follows them is the C library's to give out.
+        memory = parse_wasm(data).memory
+        assert memory is not None
+        nbytes = memory.minimum * PAGE_NBYTES + bundle.graph.arena_nbytes
+        data = link_module(rust, archive, names, folder, threads=threads, fixed_nbytes=nbytes)
     # Profilers want the kernels' names. Those of Rust's functions are 20 to 25 KB, a fifth of the
     # executor, and are of use to nobody who runs a model.
     symbols = {kernel.symbol for kernel in bundle.graph.kernels}
@@ -148,6 +158,8 @@ def _metadata(graph: Graph, code_nbytes: int, rust: RustToolchain) -> Metadata:
         kernels=tuple(KernelInfo(k.symbol, k.description) for k in graph.kernels),
         dynamic=graph.dynamic is not None,
         steps=_stages(graph.steps),
+        calls={} if graph.dynamic is None else calls(graph.dynamic),
+        bounds=graph.bounds,
     )
 
 
