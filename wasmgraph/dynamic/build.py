@@ -10,10 +10,13 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from wasmgraph.assembler import write_object
 from wasmgraph.bundle import ALIGNMENT, Bundle, Constant, Graph, SimdLevel, Source, Tensor
+from wasmgraph.dynamic.constants import Constants
+from wasmgraph.dynamic.fuse import Fusion
 from wasmgraph.dynamic.liveness import with_liveness
 from wasmgraph.dynamic.operators import converter_for
-from wasmgraph.dynamic.program import Body, DynamicProgram, Node
+from wasmgraph.dynamic.program import Body, DynamicProgram, Node, all_nodes
 from wasmgraph.dynamic.view import Array, NodeView, Unsupported, Value
 from wasmgraph.errors import Obstacle, UnsupportedModelError
 from wasmgraph.importer.network import Network, attributes, tensor_type
@@ -74,8 +77,17 @@ def build_bundle(
     Raises:
         UnsupportedModelError: its weights do not fit 32-bit memory.
     """
-    constants, params = _layout(converted.constants, network.name)
-    slots = tuple(value.slot for value, _ in converted.constants)
+    body, kept, total = converted.body, converted.constants, converted.slots
+    code = b""
+    if simd != "none":
+        known = Constants(converted.constants, converted.slots)
+        fusion = Fusion(known)
+        body = fusion.body(body)
+        used = {slot for node in all_nodes(body) for slot in node.inputs} | {*body.outputs}
+        kept, total = tuple(known.used(used)), known.slots
+        code = write_object(fusion.functions())
+    constants, params = _layout(kept, network.name)
+    slots = tuple(value.slot for value, _ in kept)
     inputs = tuple(
         Tensor(value.name, str(_dtype(value)), open_axis_names(value), None)
         for value in network.inputs
@@ -97,11 +109,9 @@ def build_bundle(
         params_nbytes=len(params),
         io_nbytes=0,
         arena_nbytes=0,
-        dynamic=DynamicProgram(
-            converted.slots, slots, with_liveness(converted.body, frozenset(slots))
-        ),
+        dynamic=DynamicProgram(total, slots, with_liveness(body, frozenset(slots))),
     )
-    return Bundle(graph, b"", params)
+    return Bundle(graph, code, params)
 
 
 def _layout(

@@ -35,8 +35,14 @@ pub struct Node {
     /// Slots that nobody reads after it.
     freed: List<u32>,
     bodies: List<Body>,
+    /// None (0) where the operator has no chain.
+    chain: Option<Strip>,
     name: Text,
 }
+
+/// The kernel of a chain of element-wise operators (wasmgraph/dynamic/kernels/strips.py): takes its
+/// table, and how many elements.
+pub type Strip = unsafe extern "C" fn(*const c_void, usize) -> i32;
 
 impl Node {
     pub fn words(&self) -> *const i32 {
@@ -49,6 +55,10 @@ impl Node {
 
     pub fn outputs(&self) -> &'static [u32] {
         self.outputs.get()
+    }
+
+    pub fn chain(&self) -> Option<Strip> {
+        self.chain
     }
 
     pub fn bodies(&'static self) -> &'static [Body] {
