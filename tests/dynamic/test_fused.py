@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.parser
 import onnxruntime
 import pytest
 from hypothesis import given, settings
@@ -63,7 +64,7 @@ GROUPS = ((6, 5, 1), (3, 17, 1), (8, 8, 8), (4, 8, 4), (6, 4, 2), (40, 33, 1))
 """Channels, features, groups."""
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     st.sampled_from(WINDOWS),
     st.sampled_from(GROUPS),
@@ -249,3 +250,96 @@ def test_without_simd_nodes_stay_apart() -> None:
     program = make_bundle(model, simd="none").graph.dynamic
     assert program is not None
     assert [found.operator for found in program.body.nodes] == ["wgd_relu_f32", "wgd_neg_f32"]
+
+
+@settings(max_examples=5, deadline=None)
+@given(
+    st.sampled_from(["MaxPool", "AveragePool"]),
+    st.sampled_from(WINDOWS[1:6]),
+    st.booleans(),
+    st.booleans(),
+    st.lists(
+        st.tuples(st.integers(1, 2), st.integers(5, 20), st.integers(5, 40)), min_size=3, max_size=3
+    ),
+)
+def test_pooling(
+    tmp_path_factory: pytest.TempPathFactory,
+    op: str,
+    window: dict[str, Any],
+    rounds_up: bool,
+    counts_pads: bool,
+    sizes: list[tuple[int, int, int]],
+) -> None:
+    # onnxruntime wants pads to be smaller than the window.
+    pads = {"pads": [min(p, 2) for p in window["pads"]]} if "pads" in window else {}
+    counted = {"count_include_pad": int(counts_pads)} if op == "AveragePool" else {}
+    pool = node(op, "x", "y", **window | pads | counted | {"ceil_mode": int(rounds_up)})
+    model = make_model([pool], {"x": ["N", 3, "H", "W"]}, "y", opset=22)
+    assert operators(model) == [f"fast_{'max' if op == 'MaxPool' else 'average'}_pool"]
+    feeds = [{"x": numbers(0, n, 3, h, w)} for n, h, w in sizes]
+    check(model, tmp_path_factory.mktemp("pool"), *feeds)
+
+
+def test_pooling_that_gives_places_stays_as_it_is() -> None:
+    pool = node("MaxPool", "x", "y i", kernel_shape=[2, 2])
+    shape = ["N", 3, "h", "w"]
+    outputs = {"y": shape, "i": ("int64", shape)}
+    model = make_model([pool], {"x": ["N", 3, "H", "W"]}, outputs)
+    assert operators(model) == ["max_pool_f32"]
+
+
+TRANSPOSED: Sequence[dict[str, Any]] = [
+    {"kernel_shape": [2, 2], "strides": [2, 2]},
+    {"kernel_shape": [4, 4], "strides": [2, 2], "pads": [1, 1, 1, 1]},
+    {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1], "output_padding": [1, 1]},
+    {"kernel_shape": [3, 2], "strides": [1, 3], "pads": [0, 1, 1, 0], "dilations": [2, 1]},
+    {"kernel_shape": [2, 3], "strides": [2, 2], "auto_pad": "SAME_UPPER"},
+]
+
+
+@settings(max_examples=5, deadline=None)
+@given(
+    st.sampled_from(TRANSPOSED),
+    st.sampled_from([(5, 6, 1), (8, 4, 4), (20, 33, 1)]),
+    st.booleans(),
+    st.lists(
+        st.tuples(st.integers(1, 2), st.integers(2, 9), st.integers(2, 30)), min_size=3, max_size=3
+    ),
+)
+def test_transposed_convolutions(
+    tmp_path_factory: pytest.TempPathFactory,
+    window: dict[str, Any],
+    groups: tuple[int, int, int],
+    has_bias: bool,
+    sizes: list[tuple[int, int, int]],
+) -> None:
+    channels, features, count = groups
+    weights = {"w": numbers(0, channels, features // count, *window["kernel_shape"])}
+    if has_bias:
+        weights["b"] = numbers(1, features)
+    inputs = "x w b" if has_bias else "x w"
+    nodes = [node("ConvTranspose", inputs, "c", group=count, **window), node("Relu", "c", "y")]
+    model = make_model(nodes, {"x": ["N", channels, "H", "W"]}, "y", weights)
+    assert operators(model) == ["fast_conv_transpose"]
+    feeds = [{"x": numbers(2, n, channels, h, w)} for n, h, w in sizes]
+    check(model, tmp_path_factory.mktemp("transposed"), *feeds)
+
+
+def test_a_transposed_convolution_over_one_axis(tmp_path: Path) -> None:
+    nodes = [node("ConvTranspose", "x w", "y", strides=[3], pads=[2, 1])]
+    model = make_model(nodes, {"x": ["N", 4, "L"]}, "y", {"w": numbers(0, 4, 5, 4)})
+    check(model, tmp_path, *({"x": numbers(1, n, 4, length)} for n, length in ((1, 2), (2, 30))))
+
+
+def test_a_branch_may_give_a_constant(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["": 18]>
+        g (bool c, float[N] x) => (float[M] y) {
+            y = If (c) <
+                then_branch = t () => (float[M] a) { a = Constant <value = float[2] {1, 2}> () },
+                else_branch = e () => (float[M] b) { b = Relu (x) }
+            >
+        }
+    """)
+    feeds = [{"c": np.array(c), "x": numbers(0, 5)} for c in (True, False)]
+    check(model, tmp_path, *feeds)

@@ -83,8 +83,7 @@ def build_bundle(
         known = Constants(converted.constants, converted.slots)
         fusion = Fusion(known)
         body = fusion.body(body)
-        used = {slot for node in all_nodes(body) for slot in node.inputs} | {*body.outputs}
-        kept, total = tuple(known.used(used)), known.slots
+        kept, total = tuple(known.used(_read(body))), known.slots
         code = write_object(fusion.functions())
     constants, params = _layout(kept, network.name)
     slots = tuple(value.slot for value, _ in kept)
@@ -112,6 +111,14 @@ def build_bundle(
         dynamic=DynamicProgram(total, slots, with_liveness(body, frozenset(slots))),
     )
     return Bundle(graph, code, params)
+
+
+def _read(body: Body) -> set[int]:
+    """What a body, or one inside of it, reads or gives."""
+    nodes = list(all_nodes(body))
+    given = {slot for node in nodes for inner in node.bodies for slot in inner.outputs}
+    read = {slot for node in nodes for slot in node.inputs if slot is not None}
+    return given | read | {*body.outputs}
 
 
 def _layout(

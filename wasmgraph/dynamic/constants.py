@@ -37,6 +37,6 @@ class Constants:
         self._known[slot] = (Value(slot, array.dtype.name, array), name)
         return slot
 
-    def used(self, slots: Collection[int | None]) -> list[tuple[Value, str]]:
+    def used(self, slots: Collection[int]) -> list[tuple[Value, str]]:
         """Those among these slots."""
         return [entry for slot, entry in self._known.items() if slot in slots]

@@ -16,16 +16,26 @@ from wasmgraph.dynamic.liveness import reads
 from wasmgraph.dynamic.program import Body, Node
 from wasmgraph.dynamic.view import Array
 
-PRODUCTS = {"wgd_fast_conv": 3, "wgd_fast_packed": 3, "wgd_fast_matmul": 2}
+PRODUCTS = {
+    "wgd_fast_conv": 3,
+    "wgd_fast_conv_transpose": 3,
+    "wgd_fast_packed": 3,
+    "wgd_fast_matmul": 2,
+}
 """Operators that a chain may follow, and how many operands they have of their own. Their first word
 is how many axes the result has at least."""
 
 
 def as_products(body: Body, constants: Constants) -> Iterator[Node]:
     """A body's nodes in order, products among them with the operators of `PRODUCTS`."""
-    nodes = _without_batch_norms(body, constants)
-    for node in nodes:
-        if node.operator == "wgd_conv_f32" and node.words[3] in (1, 2):
+    read = {slot for node in body.nodes for slot in reads(node)} | {*body.outputs}
+    for node in _without_batch_norms(body, constants):
+        if node.operator in _POOLS and node.words[1] in (1, 2) and not read & {*node.outputs[1:]}:
+            operator = _POOLS[node.operator]
+            yield replace(node, operator=operator, outputs=node.outputs[:1])
+        elif node.operator == "wgd_conv_transpose_f32" and node.words[1] in (1, 2):
+            yield _transposed(node, constants)
+        elif node.operator == "wgd_conv_f32" and node.words[3] in (1, 2):
             yield replace(node, operator="wgd_fast_conv")
         elif node.operator == "wgd_matmul_f32":
             yield _matmul(node, constants)
@@ -33,6 +43,30 @@ def as_products(body: Body, constants: Constants) -> Iterator[Node]:
             yield from _gemm(node, constants)
         else:
             yield node
+
+
+_POOLS = {
+    "wgd_max_pool_f32": "wgd_fast_max_pool",
+    "wgd_average_pool_f32": "wgd_fast_average_pool",
+}
+
+
+def _transposed(node: Node, constants: Constants) -> Node:
+    """A transposed convolution, its weights by group; feature and tap; channel."""
+    weights = constants.array(node.inputs[1])
+    if weights is None:
+        return node
+    groups = node.words[0]
+    channels, features, *kernel = weights.shape
+    parts = weights.reshape(groups, channels // groups, features * int(np.prod(kernel)))
+    assert node.inputs[1] is not None
+    slot = constants.add(parts.transpose(0, 2, 1), constants.name(node.inputs[1]))
+    return replace(
+        node,
+        operator="wgd_fast_conv_transpose",
+        words=(*node.words, features, *kernel),
+        inputs=(node.inputs[0], slot, *node.inputs[2:]),
+    )
 
 
 def _matmul(node: Node, constants: Constants) -> Node:

@@ -49,8 +49,8 @@ fn conv(call: &mut Call) -> Answer {
     if job.out.count() > 0 {
         unsafe {
             match job.channels {
-                1 if groups > 1 => job.depthwise(&View::new(&window, 4))?,
-                _ => job.dense(&View::new(&window, 0))?,
+                1 if groups > 1 => job.depthwise(&View::new(&window, 4, 0.0))?,
+                _ => job.dense(&View::new(&window, 0, 0.0))?,
             }
         }
     }

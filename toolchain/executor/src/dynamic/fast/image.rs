@@ -29,11 +29,13 @@ pub struct View {
     /// The phases that taps read, along rows and columns, and their rows.
     phases: Vec<[usize; 2]>,
     rows: usize,
+    /// What stands beyond the image.
+    padding: f32,
 }
 
 impl View {
     /// Room is for output rows of at least `least` columns, which may be more than there are.
-    pub fn new(window: &Window, least: usize) -> View {
+    pub fn new(window: &Window, least: usize, padding: f32) -> View {
         let two = |values: &[usize], one: usize| match values {
             [only] => [one, *only],
             [first, second, ..] => [*first, *second],
@@ -52,6 +54,7 @@ impl View {
             taps: Vec::new(),
             phases: Vec::new(),
             rows: 0,
+            padding,
         };
         view.lay_out(&two(&window.end, 0), least);
         view
@@ -113,7 +116,7 @@ impl View {
                     .filter(|&y| y < self.extents[0])
                 {
                     Some(y) => self.copy_row(from.add(y * self.extents[1]), to, phase[1]),
-                    None => to.write_bytes(0, self.pitch),
+                    None => self.pad(to, self.pitch),
                 }
                 to = to.add(self.pitch);
             }
@@ -126,18 +129,32 @@ impl View {
         let until = |limit: usize| (limit.saturating_sub(phase) + stride - 1) / stride;
         let low = until(begin).min(self.pitch);
         let high = until(begin + width).clamp(low, self.pitch);
-        to.write_bytes(0, low);
-        to.add(high).write_bytes(0, self.pitch - high);
-        if low == high {
-            return;
+        self.pad(to, low);
+        if low < high {
+            let from = from.add(low * stride + phase - begin);
+            let (to, count) = (to.add(low), high - low);
+            match stride {
+                1 => copy_vectors(from, to, count),
+                2 => copy_every_second(from, to, count),
+                _ => (0..count).for_each(|i| *to.add(i) = *from.add(i * stride)),
+            }
         }
-        let from = from.add(low * stride + phase - begin);
-        let (to, count) = (to.add(low), high - low);
-        match stride {
-            1 => to.copy_from_nonoverlapping(from, count),
-            2 => copy_every_second(from, to, count),
-            _ => (0..count).for_each(|i| *to.add(i) = *from.add(i * stride)),
+        self.pad(to.add(high), self.pitch - high);
+    }
+
+    unsafe fn pad(&self, to: *mut f32, count: usize) {
+        for i in 0..count {
+            *to.add(i) = self.padding;
         }
+    }
+}
+
+/// Whole vectors, up to three elements more than are asked for: a row is written before what follows
+/// it. The engine's own copy is a call out of wasm.
+unsafe fn copy_vectors(from: *const f32, to: *mut f32, count: usize) {
+    for i in (0..count).step_by(4) {
+        let four = from.add(i).cast::<v128>().read_unaligned();
+        to.add(i).cast::<v128>().write_unaligned(four);
     }
 }
 

@@ -8,11 +8,14 @@
 //! * `kernels`: the kernels that every graph has;
 //! * `chain`: chains, on their own and behind a product;
 //! * `panels`: matrix products; `product`: the operators made of them;
-//! * `image`: images as the window of a convolution sees them; `conv`: convolutions.
+//! * `image`: images as a window sees them; `conv`: convolutions; `pool`: pooling;
+//! * `transposed`: transposed convolutions.
 
 mod chain;
 mod conv;
 mod image;
 mod kernels;
 mod panels;
+mod pool;
 mod product;
+mod transposed;

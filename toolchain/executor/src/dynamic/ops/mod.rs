@@ -37,13 +37,13 @@ macro_rules! export {
 mod binary;
 mod cast;
 mod control;
-mod conv;
+pub mod conv;
 mod data;
 mod detect;
 mod einsum;
 pub mod linear;
 mod norm;
-mod pool;
+pub mod pool;
 mod product;
 mod quantise;
 mod recurrent;
