@@ -36,16 +36,22 @@ def operators(model: onnx.ModelProto) -> list[str]:
     return [found.operator.removeprefix("wgd_") for found in all_nodes(program.body)]
 
 
-def check(model: onnx.ModelProto, folder: Path, *feeds: Mapping[str, Array]) -> None:
+def check(
+    model: onnx.ModelProto,
+    folder: Path,
+    *feeds: Mapping[str, Array],
+    atol: float = 1e-4,
+    winograd: bool = False,
+) -> None:
     """One graph, run on feeds of several sizes, twice each as buffers are used again."""
     target = folder / "graph.wasm"
-    wasmgraph.compile(model, target, verify=False)
+    wasmgraph.compile(model, target, verify=False, winograd=winograd)
     session = onnxruntime.InferenceSession(model.SerializeToString())
     with wasmgraph.load(target) as graph:
         for given_ in (*feeds, *feeds):
             found = graph.run(dict(given_))
             for name, expected in zip(found, session.run(None, dict(given_)), strict=True):
-                np.testing.assert_allclose(found[name], expected, 1e-4, 1e-4, err_msg=name)
+                np.testing.assert_allclose(found[name], expected, 1e-4, atol, err_msg=name)
                 assert found[name].shape == expected.shape
 
 
@@ -94,6 +100,33 @@ def test_convolutions(
     assert operators(model) == ["fast_conv"]
     feeds = [{"x": numbers(seed + 2, n, channels, h, w)} for n, h, w in sizes]
     check(model, tmp_path_factory.mktemp("conv"), *feeds)
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    st.integers(8, 21),
+    st.integers(8, 21),
+    st.lists(st.integers(0, 2), min_size=4, max_size=4),
+    st.lists(
+        st.tuples(st.integers(1, 2), st.integers(9, 40), st.integers(9, 90)), min_size=4, max_size=4
+    ),
+)
+def test_convolutions_by_winograd(
+    tmp_path_factory: pytest.TempPathFactory,
+    channels: int,
+    features: int,
+    pads: list[int],
+    sizes: list[tuple[int, int, int]],
+) -> None:
+    weights = {"w": numbers(0, 2 * features, channels, 3, 3), "b": numbers(1, 2 * features)}
+    nodes = [
+        node("Conv", "x w b", "c", group=2, pads=pads),
+        node("Relu", "c", "y"),
+    ]
+    model = make_model(nodes, {"x": ["N", 2 * channels, "H", "W"]}, "y", weights)
+    feeds = [{"x": numbers(2, n, 2 * channels, h, w)} for n, h, w in sizes]
+    # 1e-5 of the largest output, which is below 200 (see `wasmgraph.kernels.winograd`).
+    check(model, tmp_path_factory.mktemp("conv"), *feeds, atol=2e-3, winograd=True)
 
 
 def test_a_convolution_over_one_axis(tmp_path: Path) -> None:

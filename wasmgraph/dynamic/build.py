@@ -63,6 +63,8 @@ def build_bundle(
     source: Source,
     simd: SimdLevel,
     producer: Mapping[str, str],
+    *,
+    winograd: bool = True,
 ) -> Bundle:
     """The bundle of a dynamic graph.
 
@@ -73,6 +75,7 @@ def build_bundle(
         source: What it was compiled from.
         simd: What the executor's operators may use.
         producer: Versions, for the bundle.
+        winograd: Whether Winograd's algorithm may be used.
 
     Raises:
         UnsupportedModelError: its weights do not fit 32-bit memory.
@@ -81,7 +84,7 @@ def build_bundle(
     code = b""
     if simd != "none":
         known = Constants(converted.constants, converted.slots)
-        fusion = Fusion(known)
+        fusion = Fusion(known, winograd=winograd)
         body = fusion.body(body)
         kept, total = tuple(known.used(_read(body))), known.slots
         code = write_object(fusion.functions())

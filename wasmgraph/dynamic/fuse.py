@@ -32,15 +32,15 @@ class Fusion:
         chains: The chains that nodes call, with their symbols.
     """
 
-    def __init__(self, constants: Constants) -> None:
-        self._constants = constants
+    def __init__(self, constants: Constants, *, winograd: bool = True) -> None:
+        self._constants, self._winograd = constants, winograd
         self.chains: dict[Chain, str] = {}
 
     def body(self, body: Body) -> Body:
         """A body, and those inside of it, with fewer nodes."""
         nodes = [
             replace(node, bodies=tuple(map(self.body, node.bodies)))
-            for node in as_products(body, self._constants)
+            for node in as_products(body, self._constants, winograd=self._winograd)
         ]
         return replace(body, nodes=tuple(_Groups(self, self._constants, nodes, body).fused()))
 

@@ -26,8 +26,12 @@ PRODUCTS = {
 is how many axes the result has at least."""
 
 
-def as_products(body: Body, constants: Constants) -> Iterator[Node]:
-    """A body's nodes in order, products among them with the operators of `PRODUCTS`."""
+def as_products(body: Body, constants: Constants, *, winograd: bool) -> Iterator[Node]:
+    """A body's nodes in order, products among them with the operators of `PRODUCTS`.
+
+    Args:
+        winograd: Whether Winograd's algorithm may be used, which rounds more coarsely.
+    """
     read = {slot for node in body.nodes for slot in reads(node)} | {*body.outputs}
     for node in _without_batch_norms(body, constants):
         if node.operator in _POOLS and node.words[1] in (1, 2) and not read & {*node.outputs[1:]}:
@@ -36,7 +40,7 @@ def as_products(body: Body, constants: Constants) -> Iterator[Node]:
         elif node.operator == "wgd_conv_transpose_f32" and node.words[1] in (1, 2):
             yield _transposed(node, constants)
         elif node.operator == "wgd_conv_f32" and node.words[3] in (1, 2):
-            yield replace(node, operator="wgd_fast_conv")
+            yield replace(node, operator="wgd_fast_conv", words=(int(winograd), *node.words))
         elif node.operator == "wgd_matmul_f32":
             yield _matmul(node, constants)
         elif node.operator == "wgd_gemm_f32":

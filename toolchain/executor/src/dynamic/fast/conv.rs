@@ -4,6 +4,7 @@ use super::chain::Epilogue;
 use super::image::View;
 use super::kernels::wgk_taps;
 use super::panels::{self, multiply, multiply_vector, packed_columns, width_at, Rows, Start};
+use super::winograd::{Shape, Winograd};
 use crate::dynamic::call::{room, Answer, Call, Failure};
 use crate::dynamic::ops::window::{Window, Words};
 use crate::dynamic::value::Tensor;
@@ -12,10 +13,12 @@ use std::arch::wasm32::v128;
 /// Floats of packed columns and of the result that they give, which stay in the second-level cache.
 const BLOCK: usize = 40 * 1024;
 
-/// Words: how many axes the result has at least, groups, then those of a window of one or two axes. Inputs: data, weights, bias (may be left
+/// Words: how many axes the result has at least, whether Winograd's algorithm may be used, groups,
+/// then those of a window of one or two axes. Inputs: data, weights, bias (may be left
 /// out), then the chain's operands after the first.
 fn conv(call: &mut Call) -> Answer {
     let least = call.words.size();
+    let may_transform = call.words.flag();
     let groups = call.words.size().max(1);
     let words = Words::take(call);
     let (data, weights) = (call.tensor(0)?, call.tensor(1)?);
@@ -48,8 +51,9 @@ fn conv(call: &mut Call) -> Answer {
     };
     if job.out.count() > 0 {
         unsafe {
-            match job.channels {
-                1 if groups > 1 => job.depthwise(&View::new(&window, 4, 0.0))?,
+            match (job.channels, job.winograd(&window)) {
+                (1, _) if groups > 1 => job.depthwise(&View::new(&window, 4, 0.0))?,
+                (_, Some(shape)) if may_transform => job.transformed(shape)?,
                 _ => job.dense(&View::new(&window, 0, 0.0))?,
             }
         }
@@ -121,6 +125,38 @@ impl Job {
                 }
                 let batch = image / self.groups;
                 (self.epilogue).block(batch, feature..feature + 1, 0, self.places, out, 0);
+            }
+        }
+        Ok(())
+    }
+
+    /// What Winograd's algorithm would do, if it would be quicker.
+    fn winograd(&self, window: &Window) -> Option<Shape> {
+        let two = |values: &[usize]| <[usize; 2]>::try_from(values).ok();
+        let shape = Shape {
+            channels: self.channels,
+            features: self.features,
+            extents: two(&window.extents)?,
+            begin: two(&window.begin)?,
+            out: two(&window.out)?,
+        };
+        let fits = window.kernel == [3, 3] && window.strides == [1, 1];
+        (fits && window.dilations == [1, 1] && shape.is_worthwhile()).then_some(shape)
+    }
+
+    unsafe fn transformed(&mut self, shape: Shape) -> Result<(), Failure> {
+        let all = self.groups * self.features;
+        for group in 0..self.groups {
+            let own = group * self.features..(group + 1) * self.features;
+            let weights = self.weights.start().cast::<f32>();
+            let kernel = Winograd::new(shape, weights.add(own.start * self.channels * 9))?;
+            for batch in 0..self.images / self.groups {
+                let image = batch * self.groups + group;
+                let from = (self.data.start().cast::<f32>()).add(image * self.channels * self.area);
+                let out =
+                    (self.out.start().cast::<f32>()).add((batch * all + own.start) * self.places);
+                kernel.run(from, out, |feature| self.start(own.start + feature))?;
+                (self.epilogue).block(batch, own.clone(), 0, self.places, out, self.places);
             }
         }
         Ok(())

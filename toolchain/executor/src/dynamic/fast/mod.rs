@@ -9,7 +9,7 @@
 //! * `chain`: chains, on their own and behind a product;
 //! * `panels`: matrix products; `product`: the operators made of them;
 //! * `image`: images as a window sees them; `conv`: convolutions; `pool`: pooling;
-//! * `transposed`: transposed convolutions.
+//! * `winograd`: those of 3x3 with fewer products; `transposed`: transposed ones.
 
 mod chain;
 mod conv;
@@ -19,3 +19,4 @@ mod panels;
 mod pool;
 mod product;
 mod transposed;
+mod winograd;
