@@ -350,8 +350,14 @@ def test_transposed_convolutions(
     weights = {"w": numbers(0, channels, features // count, *window["kernel_shape"])}
     if has_bias:
         weights["b"] = numbers(1, features)
+    weights |= {name: numbers(2 + i, features) for i, name in enumerate(("s", "t", "m"))}
+    weights["v"] = np.abs(numbers(9, features))
     inputs = "x w b" if has_bias else "x w"
-    nodes = [node("ConvTranspose", inputs, "c", group=count, **window), node("Relu", "c", "y")]
+    nodes = [
+        node("ConvTranspose", inputs, "c", group=count, **window),
+        node("BatchNormalization", "c s t m v", "n", epsilon=0.5),
+        node("Relu", "n", "y"),
+    ]
     model = make_model(nodes, {"x": ["N", channels, "H", "W"]}, "y", weights)
     assert operators(model) == ["fast_conv_transpose"]
     feeds = [{"x": numbers(2, n, channels, h, w)} for n, h, w in sizes]
@@ -376,3 +382,71 @@ def test_a_branch_may_give_a_constant(tmp_path: Path) -> None:
     """)
     feeds = [{"c": np.array(c), "x": numbers(0, 5)} for c in (True, False)]
     check(model, tmp_path, *feeds)
+
+
+@pytest.mark.parametrize("op", ["LSTM", "GRU"])
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("lengths", [False, True])
+def test_recurrent_networks(op: str, direction: str, lengths: bool, tmp_path: Path) -> None:
+    hidden, features, count = 7, 5, 2 if direction == "bidirectional" else 1
+    wide = (4 if op == "LSTM" else 3) * hidden
+    weights = {
+        "w": numbers(0, count, wide, features) / 2,
+        "r": numbers(1, count, wide, hidden) / 2,
+        "b": numbers(2, count, 2 * wide),
+    }
+    states = ["h", "c"] if op == "LSTM" else ["h"]
+    flags = {} if op == "LSTM" else {"linear_before_reset": 1}
+    inputs = ["x", "w", "r", "b", "n" if lengths else "", *states]
+    outputs = ["y", "y_h", "y_c"][: 1 + len(states)]
+    cell = node(op, inputs, outputs, hidden_size=hidden, direction=direction, **flags)
+    ports: dict[str, Any] = {"x": ["T", "B", features]}
+    ports |= {name: [count, "B", hidden] for name in states}
+    if lengths:
+        ports["n"] = ("int32", ["B"])
+    model = make_model([cell], ports, " ".join(outputs), weights)
+    assert operators(model) == ["fast_recurrent"]
+    feeds = []
+    for steps, batch in ((1, 1), (6, 3), (9, 1)):
+        given_: dict[str, Array] = {"x": numbers(3, steps, batch, features)}
+        given_ |= {name: numbers(4, count, batch, hidden) for name in states}
+        if lengths:
+            given_["n"] = np.minimum(np.arange(batch) + 1, steps).astype(np.int32)
+        feeds.append(given_)
+    check(model, tmp_path, *feeds)
+
+
+def test_unusual_recurrent_networks_stay_as_they_are() -> None:
+    weights = {"w": numbers(0, 1, 12, 5), "r": numbers(1, 1, 12, 3), "p": numbers(2, 1, 9)}
+    usual = {"hidden_size": 3}
+    cells = [
+        node("LSTM", "x w r", "y", **usual, clip=1.0),
+        node("LSTM", "x w r", "y", **usual, activations=["Sigmoid", "Relu", "Tanh"]),
+        node("LSTM", "x w r", "y", **usual, input_forget=1),
+        node("LSTM", ["x", "w", "r", "", "", "", "", "p"], ["y"], **usual),
+        node("GRU", "x w3 r3", "y", **usual),
+    ]
+    weights |= {"w3": weights["w"][:, :9], "r3": weights["r"][:, :9]}
+    for cell in cells:
+        model = make_model([cell], {"x": ["T", "B", 5]}, "y", weights)
+        assert operators(model) == ["recurrent_f32"]
+
+
+@pytest.mark.parametrize("axis", [-1, 1, 0])
+def test_softmax(axis: int, tmp_path: Path) -> None:
+    model = make_model([node("Softmax", "x", "y", axis=axis)], {"x": ["A", "B", "C"]}, "y")
+    assert operators(model) == ["fast_softmax"]
+    feeds = [{"x": 30 * numbers(0, *shape)} for shape in ((1, 1, 1), (2, 3, 37), (3, 70, 2))]
+    check(model, tmp_path, *feeds)
+
+
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_layer_normalisation(has_bias: bool, tmp_path: Path) -> None:
+    weights = {"s": numbers(0, 37), "b": numbers(1, 37)}
+    nodes = [
+        node("LayerNormalization", "x s b" if has_bias else "x s", "a", epsilon=0.1),
+        node("LayerNormalization", "a t", "y", axis=1),
+    ]
+    model = make_model(nodes, {"x": ["A", 2, 37]}, "y", weights | {"t": numbers(2, 2, 37)})
+    assert operators(model) == ["fast_layer_norm", "fast_layer_norm"]
+    check(model, tmp_path, *({"x": numbers(3, n, 2, 37) + 1} for n in (1, 5)))

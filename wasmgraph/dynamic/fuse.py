@@ -14,7 +14,7 @@ from wasmgraph.dynamic.chains import ELEMENTWISE, Argument, Call, ChainBuilder, 
 from wasmgraph.dynamic.chains import words_as_floats as as_floats
 from wasmgraph.dynamic.constants import Constants
 from wasmgraph.dynamic.kernels.panels import WIDTHS, product
-from wasmgraph.dynamic.kernels.strips import strip
+from wasmgraph.dynamic.kernels.strips import CELLS, strip
 from wasmgraph.dynamic.kernels.taps import taps
 from wasmgraph.dynamic.liveness import reads
 from wasmgraph.dynamic.products import PRODUCTS, as_products
@@ -50,8 +50,8 @@ class Fusion:
 
     def functions(self) -> list[Function]:
         """The kernels that the fused nodes need."""
-        kernels = [*map(product, WIDTHS), taps()]
-        return [*kernels, *(strip(name, chain) for chain, name in self.chains.items())]
+        named = [*CELLS.items(), *((name, chain) for chain, name in self.chains.items())]
+        return [*map(product, WIDTHS), taps(), *(strip(name, chain) for name, chain in named)]
 
 
 @dataclass

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wasmgraph.dynamic.chains import words_as_floats
 from wasmgraph.dynamic.constants import Constants
 from wasmgraph.dynamic.liveness import reads
+from wasmgraph.dynamic.packing import pack
 from wasmgraph.dynamic.program import Body, Node
+from wasmgraph.dynamic.recurrence import recurrent
 from wasmgraph.dynamic.view import Array
 
 PRODUCTS = {
@@ -41,6 +42,12 @@ def as_products(body: Body, constants: Constants, *, winograd: bool) -> Iterator
             yield _transposed(node, constants)
         elif node.operator == "wgd_conv_f32" and node.words[3] in (1, 2):
             yield replace(node, operator="wgd_fast_conv", words=(int(winograd), *node.words))
+        elif node.operator == "wgd_recurrent_f32":
+            yield recurrent(node, constants)
+        elif node.operator == "wgd_softmax_f32" and node.words[1] == 0:
+            yield replace(node, operator="wgd_fast_softmax")
+        elif node.operator == "wgd_layer_norm_f32" and not read & {*node.outputs[1:]}:
+            yield replace(node, operator="wgd_fast_layer_norm", outputs=node.outputs[:1])
         elif node.operator == "wgd_matmul_f32":
             yield _matmul(node, constants)
         elif node.operator == "wgd_gemm_f32":
@@ -113,25 +120,7 @@ def _gemm(node: Node, constants: Constants) -> Iterator[Node]:
     yield _packed(node, right, slot, constants)
 
 
-def pack(matrix: Array) -> NDArray[np.float32]:
-    """Panels of 16 columns, then what is left up to whole vectors; in each, the rows in order.
-
-    toolchain/executor/src/dynamic/fast/panels.rs reads it.
-    """
-    depth, columns = matrix.shape
-    padded = np.zeros((depth, -(-columns // 4) * 4), np.float32)
-    padded[:, :columns] = matrix
-    parts, column = [], 0
-    while column < columns:
-        width = panel_width(columns - column)
-        parts.append(padded[:, column : column + width].reshape(-1))
-        column += width
-    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
-
-
-def panel_width(left: int) -> int:
-    """How wide the next panel is where so many columns are left."""
-    return 16 if left > 12 else 8 if left > 4 else 4
+_CONVOLUTIONS = ("wgd_conv_f32", "wgd_conv_transpose_f32")
 
 
 def _without_batch_norms(body: Body, constants: Constants) -> list[Node]:
@@ -146,7 +135,7 @@ def _without_batch_norms(body: Body, constants: Constants) -> list[Node]:
         data = node.inputs[0]
         before = made.get(data)
         conv = None if before is None else nodes[before]
-        if before is None or conv is None or conv.operator != "wgd_conv_f32":
+        if before is None or conv is None or conv.operator not in _CONVOLUTIONS:
             continue
         if data is None or readers[data] > 1:
             continue
@@ -163,14 +152,22 @@ def _folded(conv: Node, norm: Node, constants: Constants) -> Node | None:
     parts = [constants.array(slot) for slot in norm.inputs[1:]]
     if weights is None or (given is not None and bias is None):
         return None
+    transposed = conv.operator == "wgd_conv_transpose_f32"
+    groups = conv.words[0]
+    features = groups * weights.shape[1] if transposed else weights.shape[0]
     known = [part.astype(np.float64) for part in parts if part is not None]
-    if len(known) < len(parts) or any(part.shape != weights.shape[:1] for part in known):
+    if len(known) < len(parts) or any(part.shape != (features,) for part in known):
         return None
     scale, shift, mean, variance = known
     (epsilon,) = words_as_floats(norm.words)
     factor = scale / np.sqrt(variance + epsilon)
     moved = shift + ((0.0 if bias is None else bias) - mean) * factor
-    scaled = weights * factor.reshape(-1, *[1] * (weights.ndim - 1))
+    taps = [1] * (weights.ndim - 2)
+    if transposed:
+        by_group = weights.reshape(groups, -1, *weights.shape[1:])
+        scaled = (by_group * factor.reshape(groups, 1, -1, *taps)).reshape(weights.shape)
+    else:
+        scaled = weights * factor.reshape(-1, 1, *taps)
     assert conv.inputs[1] is not None
     name = constants.name(conv.inputs[1])
     inputs = (

@@ -7,7 +7,7 @@ every operand either goes on evenly or stays the same.
 from __future__ import annotations
 
 from wasmgraph.assembler.function import I32, V128, Function, Local, binary, i32, load, load_i32
-from wasmgraph.kernels.chain import Chain, emit_chain
+from wasmgraph.kernels.chain import Chain, Step, emit_chain
 
 LANES = 4
 _UNROLL = 4
@@ -54,6 +54,39 @@ def strip(name: str, chain: Chain) -> Function:
         f.set(left, left - LANES)
         _advance(f, out, pointers, steps, 16)
     return f
+
+
+def _steps(*steps: tuple[str, tuple[int, ...]]) -> tuple[Step, ...]:
+    return tuple(Step(op, args) for op, args in steps)
+
+
+CELLS = {
+    # x, y: e**(x - y)
+    "wgk_exp_minus": Chain(2, _steps(("subtract", (0, 1)), ("exp", (2,)))),
+    # The gates before the sigmoid.
+    "wgk_lstm_gates": Chain(1, _steps(("sigmoid", (0,)))),
+    # Forget gate, cell, input gate, new cell before tanh: the cell.
+    "wgk_lstm_cell": Chain(
+        4, _steps(("multiply", (0, 1)), ("tanh", (3,)), ("multiply", (2, 5)), ("add", (4, 6)))
+    ),
+    # Output gate, cell: the state.
+    "wgk_lstm_state": Chain(2, _steps(("tanh", (1,)), ("multiply", (0, 2)))),
+    # The gates' parts of the input and of the state.
+    "wgk_gru_gates": Chain(2, _steps(("add", (0, 1)), ("sigmoid", (2,)))),
+    # What the input gives, reset gate, what the state gives, update gate, state: the state.
+    "wgk_gru_state": Chain(
+        5,
+        _steps(
+            ("multiply", (1, 2)),
+            ("add", (0, 5)),
+            ("tanh", (6,)),
+            ("subtract", (4, 7)),
+            ("multiply", (3, 8)),
+            ("add", (7, 9)),
+        ),
+    ),
+}
+"""Chains of the executor's own (toolchain/executor/src/dynamic/fast), by symbol."""
 
 
 def _advance(

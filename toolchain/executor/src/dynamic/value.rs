@@ -60,6 +60,11 @@ impl Tensor {
         Tensor { dims, block, item }
     }
 
+    /// Whether its bytes lie in the module's data.
+    pub fn is_constant(&self) -> bool {
+        !self.block.is_owned
+    }
+
     /// The same bytes under another shape of as many elements.
     pub fn reshaped(&self, dims: Dims) -> Tensor {
         Tensor {

@@ -35,21 +35,6 @@ impl Repeated {
     }
 }
 
-fn table() -> Table {
-    let none = Operand {
-        start: std::ptr::null(),
-        step: 0,
-    };
-    Table {
-        out: std::ptr::null_mut(),
-        operands: [none; MOST_OPERANDS],
-    }
-}
-
-unsafe fn run(strip: Strip, table: &Table, count: usize) {
-    strip((table as *const Table).cast(), count);
-}
-
 /// Words: how many axes the result has at least. Inputs: the chain's operands.
 fn chain(call: &mut Call) -> Answer {
     let least = call.words.size();
@@ -105,7 +90,7 @@ fn write(strip: Strip, operands: &[Tensor], dims: &[usize], out: *mut f32) -> An
     }
     let last = outer.len();
     let mut repeated = Repeated::new();
-    let mut table = table();
+    let mut table = Table::new();
     let mut index = vec![0; last];
     let mut places: Vec<usize> = vec![0; operands.len()];
     for row in 0..rows {
@@ -117,7 +102,7 @@ fn write(strip: Strip, operands: &[Tensor], dims: &[usize], out: *mut f32) -> An
         }
         unsafe {
             table.out = out.add(row * length);
-            run(strip, &table, length);
+            table.run(strip, length);
         }
         for k in (0..last).rev() {
             index[k] += 1;
@@ -245,7 +230,7 @@ impl Epilogue {
             _ => return,
         };
         let mut repeated = Repeated::new();
-        let mut table = table();
+        let mut table = Table::new();
         for (number, row) in rows.enumerate() {
             let out = out.add(number * step);
             table.out = out;
@@ -258,7 +243,7 @@ impl Epilogue {
                 let place = operand.start().cast::<f32>().add(place);
                 table.operands[i + 1] = repeated.operand(i, place, steps[2] == 1);
             }
-            run(strip, &table, columns);
+            table.run(strip, columns);
         }
     }
 

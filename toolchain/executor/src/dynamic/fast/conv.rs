@@ -105,18 +105,23 @@ impl Job {
                     0..=3 => (narrow.start().cast(), 4),
                     _ => (out, columns),
                 };
-                wgk_taps(
-                    source,
-                    4 * view.pitch,
-                    to,
-                    4 * step,
-                    rows,
-                    step.min(columns.max(4)),
-                    offsets.len(),
-                    offsets.as_ptr(),
-                    (self.weights.start().cast::<f32>()).add(feature * offsets.len()),
-                    &self.start(feature),
-                );
+                let weights = self.weights.start().cast::<f32>();
+                let weights = weights.add(feature * offsets.len());
+                let wide = offsets.len() / view.rows_of_window();
+                for &[row, count, low, high] in &view.bands {
+                    wgk_taps(
+                        source.add(row * view.pitch),
+                        4 * view.pitch,
+                        to.add(row * step),
+                        4 * step,
+                        count,
+                        step.min(columns.max(4)),
+                        (high - low) * wide,
+                        offsets.as_ptr().add(low * wide),
+                        weights.add(low * wide),
+                        &self.start(feature),
+                    );
+                }
                 if columns < 4 {
                     for row in 0..rows {
                         let from = narrow.start().cast::<f32>().add(4 * row);

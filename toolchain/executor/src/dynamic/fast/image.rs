@@ -26,6 +26,9 @@ pub struct View {
     pub plane: usize,
     /// Floats from where an output row begins to where each tap reads.
     pub taps: Vec<usize>,
+    /// Rows of the output, from one on, that the same rows of the window see something of the image
+    /// from: the first row, how many, and the window's rows, the first and the one beyond the last.
+    pub bands: Vec<[usize; 4]>,
     /// The phases that taps read, along rows and columns, and their rows.
     phases: Vec<[usize; 2]>,
     rows: usize,
@@ -52,6 +55,7 @@ impl View {
             pitch: 0,
             plane: 0,
             taps: Vec::new(),
+            bands: Vec::new(),
             phases: Vec::new(),
             rows: 0,
             padding,
@@ -88,6 +92,7 @@ impl View {
             }
         }
         self.taps = taps;
+        self.bands = self.bands_of();
         (self.rows, self.pitch) = (rows, pitch);
         self.plane = self.phases.len() * rows * pitch;
         if self.is_plain && self.taps.len() == 1 && pitch == self.out[1] {
@@ -95,6 +100,30 @@ impl View {
             self.out = [1, self.out[0] * self.out[1]];
             self.pitch = self.out[1];
         }
+    }
+
+    pub fn rows_of_window(&self) -> usize {
+        self.kernel[0]
+    }
+
+    fn bands_of(&self) -> Vec<[usize; 4]> {
+        let (stride, dilation, begin) = (self.strides[0], self.dilations[0], self.begin[0]);
+        let mut bands: Vec<[usize; 4]> = Vec::new();
+        for row in 0..self.out[0] {
+            // Places of the window's rows, up to the first inside, and up to the first beyond.
+            let until = |limit: usize| {
+                let left = limit.saturating_sub(row * stride);
+                ((left + dilation - 1) / dilation).min(self.kernel[0])
+            };
+            let (low, high) = (until(begin), until(begin + self.extents[0]));
+            // One that sees nothing at all sums zeros.
+            let (low, high) = if low < high { (low, high) } else { (0, 1) };
+            match bands.last_mut() {
+                Some(band) if band[2..] == [low, high] => band[1] += 1,
+                _ => bands.push([row, 1, low, high]),
+            }
+        }
+        bands
     }
 
     /// Room for `count` images.
@@ -149,12 +178,14 @@ impl View {
     }
 }
 
-/// Whole vectors, up to three elements more than are asked for: a row is written before what follows
-/// it. The engine's own copy is a call out of wasm.
+/// Four vectors at a time, up to 15 elements more than are asked for: a row is written before what
+/// follows it, and `SLACK` follows the last one. The engine's own copy is a call out of wasm.
 unsafe fn copy_vectors(from: *const f32, to: *mut f32, count: usize) {
-    for i in (0..count).step_by(4) {
-        let four = from.add(i).cast::<v128>().read_unaligned();
-        to.add(i).cast::<v128>().write_unaligned(four);
+    let mut done = 0;
+    while done < count {
+        let four = from.add(done).cast::<[v128; 4]>().read_unaligned();
+        to.add(done).cast::<[v128; 4]>().write_unaligned(four);
+        done += 16;
     }
 }
 

@@ -1,5 +1,9 @@
 //! The kernels of wasmgraph/dynamic/kernels, whose docstrings say what the parameters are.
 
+use std::ffi::c_void;
+
+use crate::dynamic::run::Strip;
+
 extern "C" {
     pub fn wgk_product_16(
         a: *const f32,
@@ -49,6 +53,12 @@ extern "C" {
         weights: *const f32,
         start: *const f32,
     ) -> i32;
+    pub fn wgk_exp_minus(table: *const c_void, count: usize) -> i32;
+    pub fn wgk_lstm_gates(table: *const c_void, count: usize) -> i32;
+    pub fn wgk_lstm_cell(table: *const c_void, count: usize) -> i32;
+    pub fn wgk_lstm_state(table: *const c_void, count: usize) -> i32;
+    pub fn wgk_gru_gates(table: *const c_void, count: usize) -> i32;
+    pub fn wgk_gru_state(table: *const c_void, count: usize) -> i32;
 }
 
 /// One element of a strip's table: an operand's address, and the bytes of 16 elements of it.
@@ -70,4 +80,36 @@ pub const MOST_OPERANDS: usize = 8;
 pub struct Table {
     pub out: *mut f32,
     pub operands: [Operand; MOST_OPERANDS],
+}
+
+impl Table {
+    pub fn new() -> Table {
+        let none = Operand {
+            start: std::ptr::null(),
+            step: 0,
+        };
+        Table {
+            out: std::ptr::null_mut(),
+            operands: [none; MOST_OPERANDS],
+        }
+    }
+
+    /// # Safety
+    /// The table has all operands of the chain, of so many elements.
+    pub unsafe fn run(&self, strip: Strip, count: usize) {
+        strip((self as *const Table).cast(), count);
+    }
+}
+
+/// Runs a chain over operands that all go on evenly.
+///
+/// # Safety
+/// As for `Table::run`.
+pub unsafe fn run_strip(strip: Strip, out: *mut f32, operands: &[*mut f32], count: usize) {
+    let mut table = Table::new();
+    table.out = out;
+    for (place, &start) in table.operands.iter_mut().zip(operands) {
+        *place = Operand { start, step: EVEN };
+    }
+    table.run(strip, count);
 }

@@ -9,6 +9,7 @@
 //! * `chain`: chains, on their own and behind a product;
 //! * `panels`: matrix products; `product`: the operators made of them;
 //! * `image`: images as a window sees them; `conv`: convolutions; `pool`: pooling;
+//! * `recurrent`: LSTM and GRU; `rows`: what is computed along an axis;
 //! * `winograd`: those of 3x3 with fewer products; `transposed`: transposed ones.
 
 mod chain;
@@ -18,5 +19,7 @@ mod kernels;
 mod panels;
 mod pool;
 mod product;
+mod recurrent;
+mod rows;
 mod transposed;
 mod winograd;

@@ -67,6 +67,15 @@ impl Start {
         }
     }
 
+    /// What stands at the rows of a matrix that lie `step` floats apart.
+    pub fn rows(place: *const f32, step: usize) -> Start {
+        Start {
+            place,
+            row: 4 * step,
+            step: 16,
+        }
+    }
+
     unsafe fn at(self, row: usize, column: usize) -> Start {
         let offset = self.row * row + self.step * (column / 4);
         Start {
