@@ -117,7 +117,6 @@ fn average_pool(call: &mut Call) -> Answer {
         })
         .collect();
     let ones = vec![1.0; window.kernel.iter().product()];
-    let columns = axis.last().map_or(1, Vec::len);
     let out = images(&call.tensor(0)?, &window, 0.0, |view, from, to| {
         let step = view.out[1].max(4);
         let offsets: Vec<i32> = view.taps.iter().map(|&tap| 4 * tap as i32).collect();
@@ -136,8 +135,8 @@ fn average_pool(call: &mut Call) -> Answer {
             );
             for row in 0..view.out[0] {
                 let high = if axis.len() == 2 { axis[0][row] } else { 1.0 };
-                for column in 0..columns {
-                    *to.add(row * step + column) /= high * axis[axis.len() - 1][column];
+                for (column, wide) in axis[axis.len() - 1].iter().enumerate() {
+                    *to.add(row * step + column) /= high * wide;
                 }
             }
         }
