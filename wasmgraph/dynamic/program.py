@@ -23,6 +23,7 @@ class Node:
         freed: Slots that nobody reads after it.
         bodies: The branches of a condition, the body of a loop.
         name: The ONNX node, for messages.
+        chain: The symbol of the chain of element-wise operators that belongs to it, or "".
     """
 
     operator: str
@@ -32,6 +33,7 @@ class Node:
     freed: tuple[int, ...]
     bodies: tuple[Body, ...]
     name: str
+    chain: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,11 @@ def calls(program: DynamicProgram) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
+def chains(program: DynamicProgram) -> list[str]:
+    """The distinct symbols of its chains, in order."""
+    return [s for s in dict.fromkeys(node.chain for node in all_nodes(program.body)) if s]
+
+
 def program_from_json(data: dict[str, Any]) -> DynamicProgram:
     """A program as `dataclasses.asdict` and JSON have it.
 
@@ -105,6 +112,7 @@ def program_from_json(data: dict[str, Any]) -> DynamicProgram:
             tuple(map(slot, item["freed"])),
             tuple(map(body, item["bodies"])),
             item["name"],
+            item["chain"],
         )
 
     def body(item: dict[str, Any]) -> Body:
