@@ -43,8 +43,7 @@ const answers = {
   },
   async run({ instance, inputs }, payload) {
     const tensors = unpackTensors(inputs, payload);
-    const moved = tensors.map(({ data }) => data.buffer);
-    const { outputs, ms } = await closing(instance, (guest) => guest.run(tensors, timeout, moved));
+    const { outputs, ms } = await closing(instance, (guest) => guest.run(tensors, timeout));
     const described = outputs.map(({ dtype, shape }) => ({ dtype, shape }));
     return { ok: { outputs: described, ms }, payload: outputs.map(({ data }) => data) };
   },

@@ -41,6 +41,10 @@ class Graph {
     return this.metadata.outputs;
   }
 
+  get memoryBytes() {
+    return this.#instance?.memoryBytes;
+  }
+
   async start(timeout = this.#timeout) {
     const program = this.#program;
     this.#instance ??= this.#isRemote ? await Remote.start(program, timeout) : await Guest.start(program);

@@ -6,7 +6,10 @@ import { ARRAYS, tensor } from "./tensor.js";
 /** See index.d.ts. */
 export function fromImageData(image, options = {}) {
   const { size = [image.height, image.width], channels = 3, scale = 1 / 255, layout = "NCHW", dtype = "float32" } = options;
-  const [height, width] = [size].flat().length > 1 ? size : [size, size].flat();
+  const [height, width = height] = [size].flat();
+  if (![height, width].every((extent) => Number.isInteger(extent) && extent > 0)) {
+    throw new InputError(`size should be one or two numbers of pixels, not ${size}`);
+  }
   const [mean, std] = [options.mean ?? 0, options.std ?? 1].map((values) => perChannel(values, channels));
   if (!["NCHW", "NHWC"].includes(layout)) throw new InputError(`layout should be "NCHW" or "NHWC", not ${layout}`);
   if (!/^(u?int(8|16|32)|float(32|64))$/.test(dtype)) throw new InputError(`an image cannot become ${dtype}`);

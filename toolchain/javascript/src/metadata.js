@@ -18,7 +18,8 @@ function fail(key, expected, found) {
 const is = (expected, test) => (value, key) => {
   if (!test(value)) fail(key, expected, value);
 };
-const text = is("a string", (value) => typeof value === "string");
+const isText = (value) => typeof value === "string";
+const text = is("a string", isText);
 const flag = is("true or false", (value) => typeof value === "boolean");
 const isCount = (value) => Number.isSafeInteger(value) && value >= 0;
 const number = is("a count", isCount);
@@ -38,13 +39,12 @@ const record = (fields) => (value, key) => {
   Object.keys(fields).forEach((name) => fields[name](value[name], name));
 };
 
-const isExtent = (extent) => typeof extent === "string" || isCount(extent);
-const knownOf = (shape) => shape.filter((extent) => typeof extent !== "string");
+const isExtent = (extent) => isText(extent) || isCount(extent);
 const tensors = (value, key) => {
   every((item) => {
-    record({ name: text, dtype: is("a dtype", (dtype) => Object.hasOwn(ARRAYS, dtype)), shape: every(is("a count", isExtent)) })(item, key);
+    record({ name: text, dtype: is("a dtype", (dtype) => isText(dtype) && Object.hasOwn(ARRAYS, dtype)), shape: every(is("a count", isExtent)) })(item, key);
     const { shape, dtype } = item;
-    if (shape.length > 32 || !isSmall(knownOf(shape), dtype)) fail("shape", "at most 2147483647 bytes on 32 axes", shape);
+    if (shape.length > 32 || !isSmall(shape.filter(isCount), dtype)) fail("shape", "at most 2147483647 bytes on 32 axes", shape);
   })(value, key);
   const names = value.map(({ name }) => name);
   if (new Set(names).size < names.length) fail(key, "tensors of different names", names);
@@ -55,7 +55,7 @@ const check = record({
   producer: mapping(text),
   model: record({
     name: text,
-    sha256: is("64 hexadecimal digits", (value) => /^[0-9a-f]{64}$/.test(value)),
+    sha256: is("64 hexadecimal digits", (value) => isText(value) && /^[0-9a-f]{64}$/.test(value)),
     opset: number,
     operators: mapping(number),
   }),

@@ -34,6 +34,7 @@ export async function prepare(source, options = {}) {
       shared: metadata.threads ? limits(memory, maxMemory) : undefined,
     };
   } catch (error) {
+    signal?.throwIfAborted();
     // What an earlier version kept may be of no use to this one.
     if (opened.isKept && cache === true && error instanceof LoadError) return prepare(source, { ...options, cache: "reload" });
     if (error instanceof WasmgraphError) error.message = `${name}: ${error.message}`;

@@ -1,6 +1,6 @@
 // A graph in a worker: the thread that calls it is not held up, and a run that takes too long is ended.
 
-import { InferenceError, LoadError, RunTimeout, unpack } from "./errors.js";
+import { InferenceError, LoadError, RunTimeout, printable, unpack } from "./errors.js";
 import { spawn } from "./spawn.js";
 
 /** ms; beyond it a timer rings at once. */
@@ -11,6 +11,7 @@ export class Remote {
   #worker;
   #settle;
   #name;
+  #kind = LoadError;
 
   /** Start a program in a new worker; `timeout` in ms, if any, is for starting it. */
   static async start(program, timeout) {
@@ -18,10 +19,11 @@ export class Remote {
     remote.#name = program.name;
     remote.#worker = await spawn(
       ({ ok, error }) => remote.#settle?.(error ? unpack(error) : undefined, ok),
-      (text) => remote.#settle?.(new LoadError(`${program.name}: its worker ended: ${text}`)),
+      (text) => remote.#settle?.(new remote.#kind(`${program.name}: its worker ended: ${printable(text)}`)),
     );
     try {
       await remote.#ask("start", program, timeout);
+      remote.#kind = InferenceError;
       return remote;
     } catch (error) {
       remote.close();
@@ -29,9 +31,11 @@ export class Remote {
     }
   }
 
-  /** As `Guest.run`: `{outputs, ms}`. The tensors are copied, but for the buffers in `moved`. */
-  run(tensors, timeout, moved) {
-    return this.#ask("run", tensors, timeout, moved);
+  /** As `Guest.run`: `{outputs, ms}`. */
+  run(tensors, timeout) {
+    // Copies, of which nothing else is a part, so that they can be moved.
+    const copies = tensors.map(({ data, shape }) => ({ data: data.slice(), shape }));
+    return this.#ask("run", copies, timeout, copies.map(({ data }) => data.buffer));
   }
 
   step(index, times, timeout) {

@@ -33,7 +33,8 @@ export async function spawn(heard, failed) {
     };
   } else {
     const { Worker } = await node("worker_threads");
-    worker = new Worker(new URL("./worker.js", import.meta.url));
+    // Not the flags of this process: they may be about its own script.
+    worker = new Worker(new URL("./worker.js", import.meta.url), { execArgv: [] });
     worker.on("message", heard).on("error", (error) => failed(error.message));
   }
   return worker;

@@ -50,13 +50,16 @@ export const describe = ({ name, dtype, shape }) => printable(`${name}: ${dtype}
 
 /** A tensor of `data` (a typed array, or numbers). Without a dtype it is the one of the array's class. */
 export function tensor(data, shape, dtype = dtypeOf(data)) {
-  const found = shape ?? [data.length];
   if (!Object.hasOwn(ARRAYS, dtype)) throw new InputError(`there is no dtype ${quote(dtype)}`);
-  return { data: ArrayBuffer.isView(data) ? data : convert(data, dtype), shape: [...found], dtype };
+  const elements = ArrayBuffer.isView(data) ? data : convert([data], dtype);
+  return { data: elements, shape: [...(shape ?? [elements.length])], dtype };
 }
 
+/** The class of a typed array by name, also of one from another frame; Node's Buffer is a Uint8Array. */
+const classOf = (data) => data?.[Symbol.toStringTag];
+
 function dtypeOf(data) {
-  const known = Object.keys(ARRAYS).find((dtype) => dtype !== "bool" && data instanceof ARRAYS[dtype]);
+  const known = Object.keys(ARRAYS).find((dtype) => dtype !== "bool" && ARRAYS[dtype].name === classOf(data));
   return known ?? "float32";
 }
 
@@ -65,7 +68,7 @@ const isBig = (dtype) => /int64/.test(dtype);
 /** Numbers as a typed array, where that keeps them; floats are rounded to the nearest. */
 function convert(values, dtype) {
   const Kind = ARRAYS[dtype];
-  const flat = [...values].flat(Infinity);
+  const flat = values.flat(Infinity);
   if (/float8|float4|float16|int[24]$/.test(dtype)) {
     throw new InputError(`expected a ${Kind.name} of the bits of ${dtype}, found numbers`);
   }
@@ -121,21 +124,21 @@ function fit(value, spec) {
   const { dtype, name } = spec;
   const where = `input ${quote(name)}`;
   let { data = value, shape } = Object(value);
-  if (Array.isArray(data)) {
+  if (Array.isArray(data) || /number|bigint|boolean/.test(typeof data)) {
     try {
-      data = convert(data, dtype);
+      data = convert([data], dtype);
     } catch (error) {
       throw new InputError(`${where}: ${error.message}`);
     }
   }
-  const wanted = ARRAYS[dtype].name;
+  const Kind = ARRAYS[dtype];
   const found = value?.dtype ?? dtype;
   if (found !== dtype) throw new InputError(`${where}: expected dtype ${dtype}, found ${printable(`${found}`)}`);
-  if (data?.constructor?.name !== wanted) {
+  if (classOf(data) !== Kind.name) {
     const what = printable(String(data?.constructor?.name ?? data));
-    throw new InputError(`${where}: expected a ${wanted} (${dtype}), found ${what}`);
+    throw new InputError(`${where}: expected a ${Kind.name} (${dtype}), found ${what}`);
   }
-  shape = shape === undefined ? guess(spec.shape, data.length) : [...shape];
+  shape = shape === undefined ? guess(spec.shape, data.length) : Array.from(Object(shape));
   const isShape = shape.every((extent) => Number.isSafeInteger(extent) && extent >= 0);
   if (!isShape || !fits(spec.shape, shape)) {
     throw new InputError(`${where}: expected shape [${spec.shape.join(", ")}], found [${shape.join(", ")}]`);
@@ -144,7 +147,7 @@ function fit(value, spec) {
     throw new InputError(`${where}: shape [${shape.join(", ")}] has ${count(shape)} elements, the data ${data.length}`);
   }
   if (!isSmall(shape, dtype)) throw new InputError(`${where} has more than ${MAX_BYTES} bytes`);
-  return { data, shape };
+  return { data: new Kind(data.buffer, data.byteOffset, data.length), shape };
 }
 
 /** The shape of `length` elements without one: at most one open axis, which takes what is left. */
@@ -157,8 +160,9 @@ function guess(known, length) {
 
 /** Inputs that name an axis alike give it the same extent. */
 function agree({ name, shape }, found, extents) {
-  shape.filter(isOpen).forEach((axis) => {
-    const extent = found[shape.indexOf(axis)];
+  shape.forEach((axis, i) => {
+    if (!isOpen(axis)) return;
+    const extent = found[i];
     const [first, owner] = extents.get(axis) ?? [extent, name];
     extents.set(axis, [first, owner]);
     if (first !== extent) {
