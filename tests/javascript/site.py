@@ -30,8 +30,6 @@ class Site:
         site = self
 
         class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
             def do_GET(self) -> None:
                 path = self.path.split("?")[0]
                 site.asked.append(path)

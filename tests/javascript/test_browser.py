@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).resolve().parents[2] / "toolchain" / "javascript"
 IMAGE = np.random.default_rng(5).random((1, 1, 8, 8), dtype=np.float32)
 SECONDS = 60
-PAGE = b"""<!doctype html><title>wasmgraph</title><script type="module">
-import * as package from "/package/src/index.js";
-Object.assign(window, package);
+PAGE = b"""<!doctype html><title>wasmgraph</title><link rel="icon" href="data:,"><script type="module">
+import * as wasmgraph from "/package/src/index.js";
+Object.assign(window, wasmgraph);
 window.isReady = true;
 </script>"""
 RUN = """async ([source, inputs, options]) => {

@@ -4,7 +4,6 @@
 // wasmgraph/runtime/host_process.py is the other side. Every instance lives in a worker, so that this thread
 // is free to see that its time is over, or that stdin has ended: then the process ends, whatever runs.
 
-import { writeSync } from "node:fs";
 import { Console } from "node:console";
 import { WasmgraphError, pack } from "./src/errors.js";
 import { prepare } from "./src/program.js";
@@ -12,7 +11,6 @@ import { Remote } from "./src/remote.js";
 import { ARRAYS, checkInputs, count, itemBytes } from "./src/tensor.js";
 
 const PROTOCOL = 1;
-const STDOUT = 1;
 const LENGTH_BYTES = 4;
 const MAX_HEADER_BYTES = 1 << 24;
 
@@ -83,14 +81,15 @@ function unpackTensors(described, payload) {
   return checkInputs(specs, Object.fromEntries(specs.map(({ name }, i) => [name, tensors[i]])));
 }
 
-function send(header, parts = []) {
+/** Not by writeSync: a worker's stdout is led to this process's, which then does not block. */
+async function send(header, parts = []) {
   const nbytes = parts.reduce((sum, part) => sum + part.byteLength, 0);
   const text = Buffer.from(JSON.stringify(nbytes ? { ...header, payload: nbytes } : header));
   const length = Buffer.alloc(LENGTH_BYTES);
   length.writeUInt32LE(text.length);
   for (const part of [length, text, ...parts]) {
     const bytes = new Uint8Array(part.buffer, part.byteOffset, part.byteLength);
-    for (let at = 0; at < bytes.length; ) at += writeSync(STDOUT, bytes, at);
+    await new Promise((resolve) => process.stdout.write(bytes, resolve));
   }
 }
 
@@ -98,12 +97,12 @@ async function answer(request, payload) {
   try {
     if (!Object.hasOwn(answers, request.do)) throw new Error(`there is no request ${request.do}`);
     const { ok, payload: parts } = await answers[request.do](request, payload);
-    send({ ok }, parts);
+    await send({ ok }, parts);
   } catch (error) {
     // What is none of the graph's errors is one of this program's; stderr has all of it.
     if (!(error instanceof WasmgraphError)) console.error(error);
     const { kind = "InferenceError", ...rest } = pack(error);
-    send({ error: { kind, ...rest } });
+    await send({ error: { kind, ...rest } });
   }
 }
 
@@ -136,7 +135,8 @@ async function* frames(stream) {
   }
 }
 
-send({
+process.stdout.on("error", () => process.exit(1)); // nobody listens any more
+await send({
   host: "node",
   version: process.version,
   protocol: PROTOCOL,
