@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).resolve().parents[2] / "toolchain" / "javascript"
 IMAGE = np.random.default_rng(5).random((1, 1, 8, 8), dtype=np.float32)
 SECONDS = 60
-PAGE = b"""<!doctype html><title>wasmgraph</title><link rel="icon" href="data:,"><script type="module">
+PAGE = b"""<!doctype html><title>wasmgraph</title><link rel="icon" href="data:,">
+<script type="module">
 import * as wasmgraph from "/package/src/index.js";
 Object.assign(window, wasmgraph);
 window.isReady = true;
@@ -242,9 +243,7 @@ def test_one_thread_and_a_note_on_a_page_that_is_not_isolated(
     assert len(visitor.said) == 1
 
 
-def test_a_web_worker_runs_a_graph(
-    visitor: Visitor, site: Site, probabilities: np.ndarray
-) -> None:
+def test_a_web_worker_runs_a_graph(visitor: Visitor, site: Site, probabilities: np.ndarray) -> None:
     page = visitor.open(site)
     script = """
         import { load } from "%s/package/src/index.js";
