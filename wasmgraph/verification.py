@@ -1,4 +1,4 @@
-"""Compare a graph with the model it came from: the same inputs through Wasmtime and onnxruntime.
+"""Compare a graph with the model it came from: the same inputs through an engine and onnxruntime.
 
 A disagreement is a result, not an exception: `verify` returns a report, which can raise.
 """
@@ -21,6 +21,7 @@ from wasmgraph.runtime import Graph, load
 from wasmgraph.runtime.base import Array
 from wasmgraph.runtime.dtypes import kind, plain, step
 from wasmgraph.runtime.inputs import check_inputs
+from wasmgraph.runtime.registry import DEFAULT
 from wasmgraph.tensors.random import UNIT_RANGE
 from wasmgraph.tensors.summary import json_number
 
@@ -148,6 +149,7 @@ def verify(
     atol: float = ATOL,
     timeout: float | str | None = None,
     threads: int = 1,
+    runtime: str = DEFAULT,
     shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> VerifyReport:
     """Run a graph and the model it came from on the same inputs, and compare every output.
@@ -165,6 +167,7 @@ def verify(
             where onnxruntime does not agree with itself: see `quantisation_slack`.
         timeout: Wall time for the graph's run, where `graph` is a file.
         threads: How many the run uses, likewise.
+        runtime: The engine that it runs on, likewise.
         shapes: Of random inputs with open axes, by name; by default some that suit the model.
 
     Raises:
@@ -173,7 +176,7 @@ def verify(
         LoadError, InputError, InferenceError, RunTimeout: from loading and running the graph.
     """
     if not isinstance(graph, Graph):
-        with load(graph, timeout=timeout, threads=threads) as loaded:
+        with load(graph, timeout=timeout, threads=threads, runtime=runtime) as loaded:
             return verify(
                 loaded,
                 model,
@@ -184,6 +187,57 @@ def verify(
                 atol=atol,
                 shapes=shapes,
             )
+    operands = make_operands(
+        graph, model, inputs, seed=seed, input_range=input_range, shapes=shapes
+    )
+    outputs = operands.compare(graph.run(operands.feeds), rtol=rtol, atol=atol)
+    drawn = seed if inputs is None else None
+    return VerifyReport(str(graph.path), operands.model, rtol, atol, drawn, outputs)
+
+
+@dataclass(frozen=True)
+class Operands:
+    """What graphs of one model are verified with.
+
+    Attributes:
+        model: The model's name.
+        feeds: Inputs by name.
+        expected: onnxruntime's outputs by name.
+        slack: What each output may differ in any case, see `quantisation_slack`.
+    """
+
+    model: str
+    feeds: Mapping[str, Array]
+    expected: Mapping[str, Array]
+    slack: Mapping[str, float]
+
+    def compare(
+        self, found: Mapping[str, Array], *, rtol: float, atol: float
+    ) -> tuple[OutputAgreement, ...]:
+        """How a graph's outputs compare with onnxruntime's."""
+        return tuple(
+            compare(
+                name,
+                found[name],
+                self.expected[name],
+                rtol=rtol,
+                atol=atol,
+                slack=self.slack.get(name, 0.0),
+            )
+            for name in found
+        )
+
+
+def make_operands(
+    graph: Graph,
+    model: ModelProto | str | os.PathLike[str],
+    inputs: Mapping[str, object] | None = None,
+    *,
+    seed: int = 0,
+    input_range: tuple[float, float] = UNIT_RANGE,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+) -> Operands:
+    """Inputs for a graph, given or random, and what onnxruntime makes of them; see `verify`."""
     if inputs is None:
         feeds, expected = made_up_inputs(model, graph, shapes or {}, seed, input_range)
     else:
@@ -196,15 +250,8 @@ def verify(
     slack = quantisation_slack(
         model, expected, lambda: reference_outputs(model, feeds, graph.outputs, optimised=False)
     )
-    found = graph.run(feeds)
-    outputs = tuple(
-        compare(name, found[name], expected[name], rtol=rtol, atol=atol, slack=slack.get(name, 0.0))
-        for name in found
-    )
-    model_name = str(model) if isinstance(model, (str, os.PathLike)) else model.graph.name
-    return VerifyReport(
-        str(graph.path), model_name, rtol, atol, seed if inputs is None else None, outputs
-    )
+    name = str(model) if isinstance(model, (str, os.PathLike)) else model.graph.name
+    return Operands(name, feeds, expected, slack)
 
 
 def compare(

@@ -42,9 +42,9 @@ def test_of_a_model_with_open_axes_operators_and_nodes_are_told(
     wasmgraph: Command, tmp_path: Path
 ) -> None:
     nodes = [
-        helper.make_node("Relu", ["x"], ["a"]),
-        helper.make_node("Exp", ["a"], ["b"]),
-        helper.make_node("Relu", ["b"], ["y"]),
+        helper.make_node("Transpose", ["x"], ["a"]),
+        helper.make_node("Softmax", ["a"], ["b"]),
+        helper.make_node("Transpose", ["b"], ["y"]),
     ]
     path = model_of(nodes, ["rows", "columns"], tmp_path / "open.onnx")
     outcome = wasmgraph("check", path)
