@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 import wasmgraph
 from tests.bundles import SCALE_WEIGHTS, add_bundle, endless_bundle, scale_bundle
 from tests.onnx_models import make_model, node
+from wasmgraph.agreement import compare, ulp_distance
 from wasmgraph.errors import (
     InputError,
     LoadError,
@@ -25,7 +26,7 @@ from wasmgraph.errors import (
 )
 from wasmgraph.link import link
 from wasmgraph.runtime.base import TensorSpec
-from wasmgraph.verification import VerifyReport, compare, reference_outputs, ulp_distance, verify
+from wasmgraph.verification import VerifyReport, reference_outputs, verify
 
 
 def scale_model(weights: np.ndarray, *, as_input: bool = False) -> onnx.ModelProto:
