@@ -251,13 +251,14 @@ def _model(record: Record) -> ModelInfo:
 
 def _sizes(record: Record) -> Sizes:
     wide = _count(record, "wide_weights") if "wide_weights" in record else 0
-    return Sizes(*(_count(record, key) for key in ("code", "weights", "arena", "io")), wide)
+    code, weights, arena, io = (_count(record, k) for k in ("code", "weights", "arena", "io"))
+    return Sizes(code, weights, arena, io, wide)
 
 
 def _rounded(value: object) -> WeightFormat | None:
     if value is not None and value not in WEIGHT_FORMATS:
         _fail("rounded", f"null or one of {', '.join(WEIGHT_FORMATS)}", value)
-    return value  # type: ignore[return-value]
+    return value
 
 
 def _kernel(record: Record) -> KernelInfo:

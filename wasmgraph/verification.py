@@ -149,7 +149,8 @@ def verify(
         expected = reference_outputs(model, feeds, graph.outputs)
     found = graph.run(feeds)
     rounded = graph.metadata.rounded
-    reference, cost = model, ()
+    reference = model
+    cost: tuple[OutputAgreement, ...] = ()
     if rounded is not None:
         cost = _compared(found, expected, {}, rtol, atol)
         reference = _rounded(graph, model, rounded)

@@ -97,7 +97,7 @@ def _candidates(largest: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
 
 
 def _steps(weights: NDArray[np.float32], scales: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.rint(weights / scales)
+    return np.asarray(np.rint(weights / scales))
 
 
 def _fits(weights: NDArray[np.float32], scales: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -103,7 +103,7 @@ def _steps(array: NDArray[Any], axis: int | None) -> NDArray[np.float32] | None:
 def _short_mantissa(scale: NDArray[np.float64]) -> NDArray[np.float64]:
     """The next numbers above with `_SCALE_BITS` bits: so they are found again from the weights."""
     mantissa, exponent = np.frexp(scale)
-    return np.ldexp(np.ceil(np.ldexp(mantissa, _SCALE_BITS)), exponent - _SCALE_BITS)
+    return np.asarray(np.ldexp(np.ceil(np.ldexp(mantissa, _SCALE_BITS)), exponent - _SCALE_BITS))
 
 
 def fold_batch_normalisation(network: Network) -> None:
