@@ -72,7 +72,8 @@ def packed_weights(builder: Builder, weights: Weights, tiles: Tiles) -> tuple[St
     """
     array = weights.array
     found = store_exactly(array) if builder.options.small_weights else StoredWeights(array)
-    views = [builder.weight(pack_columns(found.array, tiles), weights.name, 4 * array.size)]
+    packed = pack_columns(found.array, tiles)
+    views = [builder.weight(packed, weights.name, 4 * packed.size)]
     if found.scales is not None:
         scales = np.zeros(packed_columns(array.shape[-1], tiles), np.float32)
         scales[: array.shape[-1]] = found.scales
