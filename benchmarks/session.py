@@ -20,11 +20,11 @@ from benchmarks.shipping import HOST_FILES, ORT_WEB_FILES, shipped
 from benchmarks.systems import THREADS, System, python_worker
 from benchmarks.tensorfiles import Array, read_tensors, write_tensors
 from benchmarks.worker import Worker, WorkerError
-from wasmgraph.agreement import ATOL, RTOL, compare
 from wasmgraph.errors import WasmgraphError
 from wasmgraph.measure.flops import count_flops
 from wasmgraph.measure.latency import Latency
 from wasmgraph.progress import SILENT, Reporter
+from wasmgraph.verification import ATOL, RTOL, compare
 
 REFERENCE = "native-1"
 SETTLE = 0.1

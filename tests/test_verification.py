@@ -15,7 +15,6 @@ from onnx import TensorProto, helper, numpy_helper
 import wasmgraph
 from tests.bundles import SCALE_WEIGHTS, add_bundle, endless_bundle, scale_bundle
 from tests.onnx_models import make_model, node
-from wasmgraph.agreement import compare, ulp_distance
 from wasmgraph.errors import (
     InputError,
     LoadError,
@@ -25,8 +24,9 @@ from wasmgraph.errors import (
     VerificationError,
 )
 from wasmgraph.link import link
+from wasmgraph.reference import reference_outputs
 from wasmgraph.runtime.base import TensorSpec
-from wasmgraph.verification import VerifyReport, reference_outputs, verify
+from wasmgraph.verification import VerifyReport, compare, ulp_distance, verify
 
 
 def scale_model(weights: np.ndarray, *, as_input: bool = False) -> onnx.ModelProto:

@@ -8,8 +8,8 @@ import pytest
 import wasmgraph
 from tests.onnx_models import make_model, node
 from tests.quantised.models import attention, feeds_of, quantised
-from wasmgraph.agreement import compare
 from wasmgraph.quantisation_slack import quantisation_slack
+from wasmgraph.verification import compare
 
 SCALES = {"s": np.float32(0.5), "z": np.uint8(3)}
 ROUND_TRIP = [node("QuantizeLinear", "x s z", "q"), node("DequantizeLinear", "q s z", "y")]

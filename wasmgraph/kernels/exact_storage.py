@@ -19,8 +19,10 @@ from wasmgraph.kernels.stored import Stored
 MIN_ELEMENTS = 4096
 """Smaller weights stay float32: they are nothing beside the code."""
 
-_STEPS = (127, 128)
-"""How many steps of its scale the largest weight of a column, or of all columns, may be."""
+_USUAL_STEPS = np.array([127, 128], np.float32)
+_OTHER_STEPS = np.arange(126, 0, -1, dtype=np.float32)
+"""How many steps of its scale the largest weight of a column is: those that quantisers make it,
+and the others."""
 
 _SAMPLE = 16
 """Rows on which a format is tried first; most weights are not of it."""
@@ -79,21 +81,40 @@ def _scales(weights: NDArray[np.float32]) -> NDArray[np.float32] | None:
         return None
     largest = np.abs(weights).max(axis=0)
     found = np.where(largest > 0, np.float32(0), np.float32(1))
-    for candidate in _candidates(largest):
-        fits = (found == 0) & _fits(weights[:_SAMPLE], candidate)
-        if fits.any():
-            fits[fits] = _fits(weights[:, fits], candidate[fits])
-            found[fits] = candidate[fits]
+    whole = np.full_like(largest, largest.max())
+    for limit in (largest, whole):
+        _find(weights, limit, _USUAL_STEPS, found)
+    missing = np.flatnonzero(found == 0)
+    if missing.size:
+        # One column tells whether it is worth to try them all.
+        first = missing[0]
+        scales = np.concatenate(list(_candidates(largest[first], _OTHER_STEPS)))
+        if not _fits(weights[:_SAMPLE, first, None], scales).any():
+            return None
+        for steps in _OTHER_STEPS:
+            _find(weights, largest, np.array([steps], np.float32), found)
     return None if (found == 0).any() else found
 
 
-def _candidates(largest: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    """Scales per column, from the largest weights of each; or one of all columns."""
-    for limit in (largest, np.full_like(largest, largest.max())):
-        for steps in _STEPS:
-            near = limit / np.float32(steps)
-            # The largest weight was rounded when it was multiplied out.
-            yield from (near, np.nextafter(near, np.float32(0)), np.nextafter(near, limit))
+def _find(
+    weights: NDArray[np.float32],
+    limit: NDArray[np.float32],
+    steps: NDArray[np.float32],
+    found: NDArray[np.float32],
+) -> None:
+    """Fill in what is 0 where a scale fits by which `limit` is one of `steps`."""
+    for count in steps:
+        for candidate in _candidates(limit, count):
+            fits = (found == 0) & _fits(weights[:_SAMPLE], candidate)
+            if fits.any():
+                fits[fits] = _fits(weights[:, fits], candidate[fits])
+                found[fits] = candidate[fits]
+
+
+def _candidates(limit: Any, steps: Any) -> Iterator[NDArray[np.float32]]:
+    """Scales by which `limit` is so many steps; it was rounded when it was multiplied out."""
+    near = limit / steps
+    yield from (near, np.nextafter(near, np.float32(0)), np.nextafter(near, limit))
 
 
 def _steps(weights: NDArray[np.float32], scales: NDArray[np.float32]) -> NDArray[np.float32]:
