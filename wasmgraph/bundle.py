@@ -34,6 +34,11 @@ Region = Literal["params", "io", "arena"]
 SimdLevel = Literal["none", "simd128", "relaxed"]
 SIMD_LEVELS: tuple[SimdLevel, ...] = ("none", "simd128", "relaxed")
 
+WeightFormat = Literal["f32", "f16", "int8"]
+WEIGHT_FORMATS: tuple[WeightFormat, ...] = ("f32", "f16", "int8")
+"""How large weights of products may be stored: as float32, as half precision, or as int8 with a
+scale per output channel."""
+
 
 @dataclass(frozen=True)
 class Buffer:
@@ -157,6 +162,9 @@ class Graph:
         dynamic: What a graph runs instead of steps where shapes are known at run time only. Its
             arena is what its memory holds for tensors that are made in a run, if that is bounded.
         bounds: The largest extents of open axes that have one, by the axis' name.
+        rounded: As what the model's weights were rounded to be stored smaller; None where they are
+            the model's own.
+        wide_nbytes: What `params_nbytes` would be if every float were a float32.
     """
 
     source: Source
@@ -173,6 +181,8 @@ class Graph:
     threads: bool = False
     dynamic: DynamicProgram | None = None
     bounds: Mapping[str, int] = field(default_factory=dict)
+    rounded: WeightFormat | None = None
+    wide_nbytes: int = 0
     version: int = field(default=BUNDLE_VERSION)
 
     @property
@@ -285,6 +295,8 @@ def _graph_from_json(data: dict[str, Any]) -> Graph:
         raise ValueError(f"unknown SIMD level {data['simd']!r}")
     if not isinstance(data["threads"], bool):
         raise ValueError(f"threads is {data['threads']!r}, not true or false")
+    if data["rounded"] not in (None, *WEIGHT_FORMATS):
+        raise ValueError(f"weights are rounded to {data['rounded']!r}")
     _check_stages([s["stage"] for s in data["steps"]])
     return Graph(
         source=Source(**data["source"]),
@@ -314,6 +326,8 @@ def _graph_from_json(data: dict[str, Any]) -> Graph:
         threads=data["threads"],
         dynamic=None if data["dynamic"] is None else program_from_json(data["dynamic"]),
         bounds=dict(data["bounds"]),
+        rounded=data["rounded"],
+        wide_nbytes=int(data["wide_nbytes"]),
     )
 
 

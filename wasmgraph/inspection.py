@@ -92,6 +92,8 @@ class Inspection:
         producer: Versions of what made it, by name.
         calls: How many nodes of a dynamic graph call each operator of the executor.
         bounds: The largest extents of its open axes that have one, by the axis' name.
+        rounded: As what a graph's (or bundle's) weights were rounded to be stored smaller.
+        wide_weights: Bytes of its weights if every float were a float32; 0 where it does not say.
         abi: The version of the ABI a graph keeps to.
         imports, exports: A graph's, as "module.name" and "name".
     """
@@ -112,6 +114,8 @@ class Inspection:
     producer: Mapping[str, str] = field(default_factory=dict)
     calls: Mapping[str, int] = field(default_factory=dict)
     bounds: Mapping[str, int] = field(default_factory=dict)
+    rounded: str | None = None
+    wide_weights: int = 0
     abi: int | None = None
     imports: tuple[str, ...] = ()
     exports: tuple[str, ...] = ()
@@ -208,6 +212,8 @@ def _inspect_bundle(folder: Path) -> Inspection:
             "graph.params": graph.params_nbytes,
         },
         producer=graph.producer,
+        rounded=graph.rounded,
+        wide_weights=graph.wide_nbytes,
     )
 
 
@@ -241,6 +247,8 @@ def _inspect_graph(path: Path) -> Inspection:
         ),
         sizes={"file": module.nbytes, "code": sizes.code, "weights": sizes.weights},
         producer=metadata.producer,
+        rounded=metadata.rounded,
+        wide_weights=sizes.wide_weights,
         abi=metadata.abi,
         imports=tuple(f"{item.module}.{item.name}" for item in module.imports),
         exports=tuple(export.name for export in module.exports),

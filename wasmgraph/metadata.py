@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from math import prod
 from typing import Any, NoReturn, TypeVar
 
-from wasmgraph.bundle import SIMD_LEVELS, SimdLevel
+from wasmgraph.bundle import SIMD_LEVELS, WEIGHT_FORMATS, SimdLevel, WeightFormat
 from wasmgraph.errors import LoadError
 
 ABI_VERSION = 1
@@ -91,12 +91,14 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes: the file without the weights, the weights, scratch memory, inputs and outputs."""
+    """Bytes: the file without the weights, the weights, scratch memory, inputs and outputs, and
+    what the weights would be if every float were a float32 (0 where the file does not say)."""
 
     code: int
     weights: int
     arena: int
     io: int
+    wide_weights: int = 0
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,8 @@ class Metadata:
     `dynamic` says that the shapes of some tensors are known at run time only. Such a graph has
     neither kernels nor steps: `calls` says how many of its nodes call each operator of the
     executor, and `bounds` what the extents of its open axes can be at most, by the axis' name,
-    where there is such a bound."""
+    where there is such a bound. `rounded` says as what weights were rounded to be stored smaller,
+    if they were."""
 
     abi: int
     producer: Mapping[str, str]
@@ -145,6 +148,7 @@ class Metadata:
     dynamic: bool = False
     calls: Mapping[str, int] = field(default_factory=dict)
     bounds: Mapping[str, int] = field(default_factory=dict)
+    rounded: WeightFormat | None = None
 
 
 def dump_metadata(metadata: Metadata) -> bytes:
@@ -191,6 +195,7 @@ def load_metadata(payload: bytes) -> Metadata:
         dynamic=_boolean(top, "dynamic") if "dynamic" in top else False,
         calls=_mapping(top, "calls", _count) if "calls" in top else {},
         bounds=_mapping(top, "bounds", _count) if "bounds" in top else {},
+        rounded=_rounded(top.get("rounded")),
     )
 
 
@@ -252,7 +257,15 @@ def _model(record: Record) -> ModelInfo:
 
 
 def _sizes(record: Record) -> Sizes:
-    return Sizes(*(_count(record, key) for key in ("code", "weights", "arena", "io")))
+    wide = _count(record, "wide_weights") if "wide_weights" in record else 0
+    code, weights, arena, io = (_count(record, k) for k in ("code", "weights", "arena", "io"))
+    return Sizes(code, weights, arena, io, wide)
+
+
+def _rounded(value: object) -> WeightFormat | None:
+    if value is not None and value not in WEIGHT_FORMATS:
+        _fail("rounded", f"null or one of {', '.join(WEIGHT_FORMATS)}", value)
+    return value
 
 
 def _kernel(record: Record) -> KernelInfo:
