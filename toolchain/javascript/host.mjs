@@ -5,10 +5,10 @@
 // is free to see that its time is over, or that stdin has ended: then the process ends, whatever runs.
 
 import { Console } from "node:console";
-import { WasmgraphError, pack } from "./src/errors.js";
+import { InferenceError, WasmgraphError, pack } from "./src/errors.js";
 import { prepare } from "./src/program.js";
-import { Remote } from "./src/remote.js";
-import { ARRAYS, checkInputs, count, itemBytes } from "./src/tensor.js";
+import { startRemote } from "./src/remote.js";
+import { ARRAYS, checkInputs, count } from "./src/tensor.js";
 
 const PROTOCOL = 1;
 const LENGTH_BYTES = 4;
@@ -36,7 +36,7 @@ const answers = {
   async instantiate() {
     const began = performance.now();
     const instance = ++made;
-    instances.set(instance, await Remote.start(program, timeout));
+    instances.set(instance, await startRemote(program, timeout));
     return { ok: { instance, ms: performance.now() - began } };
   },
   async run({ instance, inputs }, payload) {
@@ -46,7 +46,12 @@ const answers = {
     return { ok: { outputs: described, ms }, payload: outputs.map(({ data }) => data) };
   },
   async step({ instance, index, times }) {
-    return { ok: await closing(instance, (guest) => guest.step(index, times, timeout)) };
+    const exports = WebAssembly.Module.exports(program.module);
+    if (!exports.some(({ name }) => name === "wg_step")) throw new InferenceError("the graph cannot run its steps one by one");
+    const began = performance.now();
+    const { code } = await closing(instance, (guest) => guest.call("wg_step", index, times));
+    if (code) throw new InferenceError(`step ${index} failed with code ${code | 0}`);
+    return { ok: { ms: performance.now() - began } };
   },
   async close({ instance }) {
     instances.get(instance)?.close();
@@ -73,7 +78,7 @@ function unpackTensors(described, payload) {
   const specs = program.metadata.inputs;
   let at = 0;
   const tensors = described.map(({ dtype, shape }) => {
-    const end = at + count(shape) * itemBytes(dtype);
+    const end = at + count(shape, ARRAYS[dtype].BYTES_PER_ELEMENT);
     const bytes = new Uint8Array(payload.subarray(at, end));
     at = end;
     return { data: new ARRAYS[dtype](bytes.buffer), shape, dtype };
