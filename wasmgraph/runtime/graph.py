@@ -16,8 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from wasmgraph.component.file import check_component, is_component
 from wasmgraph.errors import LoadError
-from wasmgraph.runtime.base import Array, GraphFile, Instance, Limits, Program, TensorSpec
+from wasmgraph.runtime.base import Array, Engine, GraphFile, Instance, Limits, Program, TensorSpec
+from wasmgraph.runtime.component_engine import ComponentEngine
 from wasmgraph.runtime.dtypes import add_to_numpy
 from wasmgraph.runtime.inputs import check_inputs
 from wasmgraph.runtime.limits import parse_duration, parse_size
@@ -197,7 +199,7 @@ def load(
     """Load a graph to run it under Wasmtime, in this process, sandboxed.
 
     Args:
-        path: A `.wasm` that `wasmgraph compile` wrote.
+        path: A `.wasm` that `wasmgraph compile` wrote, a module or a component.
         max_memory: Bytes of memory that each instance may have, or a text such as "512MiB".
         timeout: Wall time that each run may take, in seconds, or a text such as "10s".
         cache: Whether native code is kept for the next time, in the user's cache folder.
@@ -218,7 +220,8 @@ def load(
         raise ValueError(f"threads should be 1 or more, not {threads}")
     with Source(Path(path)) as source:
         file = read_graph(source)
-        return Graph(file, WasmtimeEngine().load(file, limits, cache=cache, threads=threads))
+        engine: Engine = WasmtimeEngine() if file.component is None else ComponentEngine()
+        return Graph(file, engine.load(file, limits, cache=cache, threads=threads))
 
 
 def read_graph(source: Source) -> GraphFile:
@@ -228,8 +231,12 @@ def read_graph(source: Source) -> GraphFile:
         LoadError: it cannot be read, or is no graph.
     """
     try:
-        metadata = check_graph(source)  # type: ignore[arg-type]  # it only slices
-        return GraphFile(source, metadata, _specs(metadata.inputs), _specs(metadata.outputs))
+        data: bytes = source  # type: ignore[assignment]  # it is only sliced
+        metadata, component = (
+            check_component(data) if is_component(data) else (check_graph(data), None)
+        )
+        inputs, outputs = _specs(metadata.inputs), _specs(metadata.outputs)
+        return GraphFile(source, metadata, inputs, outputs, component)
     except LoadError as error:
         if str(source.path) in error.message:
             raise
