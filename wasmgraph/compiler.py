@@ -245,7 +245,8 @@ def make_bundle(
                 )
         if imported.dynamic is not None:
             with stage(reporter, "codegen", seconds):
-                return _build_dynamic(imported.source, imported.dynamic, simd)
+                chosen = options or DEFAULT
+                return _build_dynamic(imported.source, imported.dynamic, simd, chosen)
         with stage(reporter, "optimise", seconds):
             program = optimise(imported, reporter, options or DEFAULT)
         with stage(reporter, "lower", seconds):
@@ -254,11 +255,21 @@ def make_bundle(
             return generate(program, lowered, imported.source, simd, reporter)
 
 
-def _build_dynamic(source: Source, model: DynamicModel, simd: SimdLevel) -> Bundle:
+def _build_dynamic(
+    source: Source, model: DynamicModel, simd: SimdLevel, options: Options
+) -> Bundle:
     from wasmgraph.codegen import producer
     from wasmgraph.dynamic.build import build_bundle
 
-    return build_bundle(model.network, model.converted, model.outputs, source, simd, producer())
+    return build_bundle(
+        model.network,
+        model.converted,
+        model.outputs,
+        source,
+        simd,
+        producer(),
+        winograd=options.winograd,
+    )
 
 
 def _verify(
