@@ -87,6 +87,8 @@ class Inspection:
         sizes: Bytes by part: of a model "file" and "weights"; of a bundle its three files; of
             a graph "file", "code" (all but the weights) and "weights".
         producer: Versions of what made it, by name.
+        rounded: As what a graph's (or bundle's) weights were rounded to be stored smaller.
+        wide_weights: Bytes of its weights if every float were a float32; 0 where it does not say.
         abi: The version of the ABI a graph keeps to.
         imports, exports: A graph's, as "module.name" and "name"; a component's interfaces.
     """
@@ -105,6 +107,8 @@ class Inspection:
     steps: tuple[StepSummary, ...] = ()
     memory: MemoryPlan | None = None
     producer: Mapping[str, str] = field(default_factory=dict)
+    rounded: str | None = None
+    wide_weights: int = 0
     abi: int | None = None
     imports: tuple[str, ...] = ()
     exports: tuple[str, ...] = ()
@@ -199,6 +203,8 @@ def _inspect_bundle(folder: Path) -> Inspection:
             "graph.params": graph.params_nbytes,
         },
         producer=graph.producer,
+        rounded=graph.rounded,
+        wide_weights=graph.wide_nbytes,
     )
 
 
@@ -212,7 +218,7 @@ def _inspect_graph(path: Path) -> Inspection:
         shown = _Outside(
             imports=component.imports,
             exports=tuple(component.exports),
-            pages=sum(memory.minimum for memory in component.memories),
+            pages=component.memory_pages,
         )
         return _describe_graph(path, "component", metadata, shown, len(data))
     module, metadata = parse_wasm(data), read_metadata(data)
@@ -261,6 +267,8 @@ def _describe_graph(
         ),
         sizes={"file": nbytes, "code": sizes.code, "weights": sizes.weights},
         producer=metadata.producer,
+        rounded=metadata.rounded,
+        wide_weights=sizes.wide_weights,
         abi=metadata.abi if kind == "graph" else None,
         imports=shown.imports,
         exports=shown.exports,

@@ -259,6 +259,13 @@ def test_a_component_for_several_threads_does_not_exist(digits_component: Path) 
         wasmgraph.load(digits_component, threads=2)
 
 
+def test_a_runtime_for_modules_refuses_a_component(digits_component: Path) -> None:
+    with pytest.raises(LoadError, match="takes modules"):
+        wasmgraph.load(digits_component, runtime="node")
+    with pytest.raises(ValueError, match="no runtime 'mode'"):
+        wasmgraph.load(digits_component, runtime="mode")
+
+
 def test_native_code_is_cached(digits_component: Path, isolated_cache: Path) -> None:
     with wasmgraph.load(digits_component):
         before = set((isolated_cache / "wasmgraph" / "native").glob("*.cwasm"))

@@ -43,6 +43,11 @@ class ComponentFile:
     memories: tuple[Memory, ...]
     nbytes: int
 
+    @property
+    def memory_pages(self) -> int:
+        """Pages of 64 KiB that it starts with."""
+        return sum(memory.minimum for memory in self.memories)
+
 
 def is_component(data: bytes) -> bool:
     """Whether this is the beginning of a component, as opposed to that of a module."""

@@ -75,7 +75,7 @@ def guest_memory(path: Path, inputs: Mapping[str, object]) -> GuestMemory:
     data = path.read_bytes()
     if is_component(data):
         metadata, component = check_component(data)
-        pages = sum(memory.minimum for memory in component.memories)
+        pages = component.memory_pages
     else:
         metadata, memory = read_metadata(data), parse_wasm(data).memory
         pages = memory.minimum if memory else 0

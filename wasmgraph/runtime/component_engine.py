@@ -11,6 +11,7 @@ import ctypes
 import functools
 import hashlib
 import math
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -48,7 +49,6 @@ from wasmgraph.runtime.component_values import (
 from wasmgraph.runtime.limits import format_size
 from wasmgraph.runtime.wasmtime_engine import TICK_SECONDS, Settings, entry_id
 from wasmgraph.runtime.wasmtime_instance import MAX_ERROR_BYTES, first_line
-from wasmgraph.runtime.wasmtime_memory import PAGE_NBYTES
 from wasmgraph.runtime.watchdog import Watchdog
 
 _MEMORY_CASE = "memory-limit-exceeded"
@@ -64,22 +64,21 @@ class ComponentEngine:
     )
 
     def load(
-        self, file: GraphFile, limits: Limits, *, cache: bool, threads: int = 1
+        self,
+        file: GraphFile,
+        limits: Limits,
+        *,
+        cache: bool,
+        threads: int = 1,  # noqa: ARG002 - `check_request` has seen to it
     ) -> ComponentProgram:
         """Compile a component, or take its native code from the cache; see the interface."""
-        if threads > 1:
-            raise LoadError(
-                f"{file.path} is a component, which runs on one thread, not on {threads}",
-                hint="compile the model with --threads and without --kind component",
-            )
-        _check_start(file, limits)
+        began = time.perf_counter()
         settings = Settings(epochs=limits.seconds is not None, threads=False, component=True)
         engine = wasmtime.Engine(settings.config())
         store = native_cache.open_cache() if cache else None
         if store is None:
-            return ComponentProgram(
-                file, engine, _compile(file, engine, file.source.read()), limits
-            )
+            code = _compile(file, engine, file.source.read())
+            return ComponentProgram(file, engine, code, limits, began)
         entry = entry_id(store.digest_of(file.source), settings)
         deserialize = functools.partial(component.Component.deserialize_file, engine)
         compiled = store.load(entry, deserialize)
@@ -89,18 +88,10 @@ class ComponentEngine:
             # Under the digest of what was compiled: the file may have changed since it was hashed.
             entry = entry_id(hashlib.sha256(data).hexdigest(), settings)
             store.store(entry, compiled.serialize())
-        return ComponentProgram(file, engine, compiled, limits)
+        return ComponentProgram(file, engine, compiled, limits, began)
 
-
-def _check_start(file: GraphFile, limits: Limits) -> None:
-    assert file.component is not None  # `load` chooses the engine by it
-    needed = sum(memory.minimum for memory in file.component.memories) * PAGE_NBYTES
-    if limits.memory is not None and needed > limits.memory:
-        raise MemoryLimitExceeded(
-            f"{file.path} needs {format_size(needed)} of memory to start with, "
-            f"the limit is {format_size(limits.memory)}",
-            hint=f"allow at least {needed} bytes",
-        )
+    def close(self) -> None:
+        """Nothing is kept ready."""
 
 
 def _compile(file: GraphFile, engine: wasmtime.Engine, data: bytes) -> component.Component:
@@ -116,7 +107,11 @@ def _compile(file: GraphFile, engine: wasmtime.Engine, data: bytes) -> component
 
 
 class ComponentProgram:
-    """A compiled component; see `wasmgraph.runtime.base.Program`."""
+    """A compiled component; see `wasmgraph.runtime.base.Program`.
+
+    Args:
+        began: When loading it did, as `time.perf_counter` has it.
+    """
 
     def __init__(
         self,
@@ -124,6 +119,7 @@ class ComponentProgram:
         engine: wasmtime.Engine,
         compiled: component.Component,
         limits: Limits,
+        began: float,
     ) -> None:
         self.file = file
         self.limits = limits
@@ -134,6 +130,7 @@ class ComponentProgram:
         if limits.seconds is not None:
             interval = max(0.001, min(TICK_SECONDS, limits.seconds / 20))
             self.watchdog = Watchdog(engine.increment_epoch, interval)
+        self.load_ms = 1e3 * (time.perf_counter() - began)
 
     def instantiate(self) -> ComponentInstance:
         """A new instance; see the interface."""
@@ -188,6 +185,7 @@ class ComponentInstance:
     """A component in a store of its own; see `wasmgraph.runtime.base.Instance`."""
 
     def __init__(self, program: ComponentProgram) -> None:
+        self.run_ms = 0.0
         self._program = program
         self._arguments = Arguments(program.file.inputs)
         self._store = program.new_store()
@@ -196,6 +194,7 @@ class ComponentInstance:
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """Run once; see the interface."""
+        began = time.perf_counter()
         self._arguments.fill(inputs)
         with self._guest(InferenceError):
             answer = self._call()
@@ -207,7 +206,9 @@ class ComponentInstance:
             raise InferenceError(
                 f"the graph gave the outputs {names}; it should give all of its own"
             )
-        return [_checked(tensor, spec) for tensor, spec in zip(answer, specs, strict=True)]
+        results = [_checked(tensor, spec) for tensor, spec in zip(answer, specs, strict=True)]
+        self.run_ms = 1e3 * (time.perf_counter() - began)
+        return results
 
     def run_step(self, index: int, times: int) -> None:  # noqa: ARG002
         """A component has no steps to the outside; see the interface."""
