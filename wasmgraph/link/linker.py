@@ -9,7 +9,7 @@ from pathlib import Path
 from wasmgraph.errors import ToolchainError
 from wasmgraph.link.processes import run_in_group, shown
 from wasmgraph.link.rust import RustToolchain
-from wasmgraph.wasmfile import ABI_FUNCTIONS, OPTIONAL_FUNCTIONS, THREAD_FUNCTIONS
+from wasmgraph.wasmfile import THREAD_FUNCTIONS
 
 STACK_NBYTES = 2**20
 """What rustc gives a WASI module."""
@@ -33,6 +33,7 @@ def link_module(
     archive: Path,
     objects: Sequence[str],
     folder: Path,
+    exports: Sequence[str],
     *,
     threads: bool,
     fixed_nbytes: int | None = None,
@@ -40,6 +41,7 @@ def link_module(
     """Link the executor with objects (names in `folder`).
 
     Args:
+        exports: The functions to export.
         threads: Whether the memory is to be shared, and imported from the host.
         fixed_nbytes: How large the memory is from the start, and for ever: whole pages. Without it
             as large as the data, and it grows.
@@ -60,7 +62,7 @@ def link_module(
         # The stack below the data: an overflow traps instead of spoiling weights.
         "--stack-first",
         *("-z", f"stack-size={STACK_NBYTES}"),
-        *(f"--export={name}" for name in (*ABI_FUNCTIONS, *OPTIONAL_FUNCTIONS)),
+        *(f"--export={name}" for name in exports),
         *(_THREADS if threads else ()),
         *(_fixed(fixed_nbytes) if fixed_nbytes is not None else ()),
         *("-o", _OUTPUT),
