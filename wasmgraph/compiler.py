@@ -45,7 +45,8 @@ class CompileReport:
         inputs, outputs: Names, dtypes and shapes.
         kernels: How many distinct kernels it holds.
         steps: How many kernel calls one run makes; of a dynamic graph how many nodes it has.
-        dynamic: Whether some shapes are known at run time only.
+        dynamic: Whether some shapes are known at run time only and nodes run one by one.
+        openness: What of the shapes a run decides, and how it copes; empty where all are fixed.
         sizes: Bytes of "file", "code" (the file less its weights), "weights", "arena" and "io".
         seconds: Wall time by stage.
         verification: The comparison with onnxruntime, or None where it was not asked for.
@@ -60,6 +61,7 @@ class CompileReport:
     kernels: int
     steps: int
     dynamic: bool
+    openness: str
     sizes: Mapping[str, int]
     seconds: Mapping[str, float]
     verification: VerifyReport | None
@@ -80,6 +82,7 @@ class CompileReport:
             "kernels": self.kernels,
             "steps": self.steps,
             "dynamic": self.dynamic,
+            "openness": self.openness,
             "sizes": dict(self.sizes),
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
             "verification": None if self.verification is None else self.verification.to_json(),
@@ -174,6 +177,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
         kernels=len(bundle.graph.kernels) if program is None else len(operators(program)),
         steps=len(bundle.graph.steps) if program is None else len(list(all_nodes(program.body))),
         dynamic=program is not None,
+        openness=bundle.graph.openness,
         sizes={
             "file": linked.file_nbytes,
             "code": linked.code_nbytes,
@@ -218,6 +222,7 @@ def make_bundle(
         ModelError, UnsupportedModelError, InputError: as their docstrings say.
     """
     from wasmgraph.codegen import generate
+    from wasmgraph.codegen.batches import for_batches
     from wasmgraph.importer import LoadedModel, import_model, load_model
     from wasmgraph.lower import lower
     from wasmgraph.optimise import optimise
@@ -241,14 +246,16 @@ def make_bundle(
         with stage(reporter, "lower", seconds):
             lowered = lower(program, simd, reporter)
         with stage(reporter, "codegen", seconds):
-            return generate(program, lowered, imported.source, simd, reporter)
+            bundle = generate(program, lowered, imported.source, simd, reporter)
+            return bundle if imported.batch is None else for_batches(bundle, imported.batch)
 
 
 def _build_dynamic(source: Source, model: DynamicModel, simd: SimdLevel) -> Bundle:
     from wasmgraph.codegen import producer
     from wasmgraph.dynamic.build import build_bundle
 
-    return build_bundle(model.network, model.converted, model.outputs, source, simd, producer())
+    bundle = build_bundle(model.network, model.converted, model.outputs, source, simd, producer())
+    return replace(bundle, graph=replace(bundle.graph, whole_batch=model.whole_batch))
 
 
 def _verify(

@@ -89,6 +89,7 @@ class Inspection:
         producer: Versions of what made it, by name.
         abi: The version of the ABI a graph keeps to.
         imports, exports: A graph's, as "module.name" and "name".
+        openness: What of the shapes a run decides, and how it copes.
     """
 
     kind: Literal["model", "bundle", "graph"]
@@ -108,6 +109,7 @@ class Inspection:
     abi: int | None = None
     imports: tuple[str, ...] = ()
     exports: tuple[str, ...] = ()
+    openness: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON types."""
@@ -199,6 +201,7 @@ def _inspect_bundle(folder: Path) -> Inspection:
             "graph.params": graph.params_nbytes,
         },
         producer=graph.producer,
+        openness=graph.openness,
     )
 
 
@@ -232,6 +235,7 @@ def _inspect_graph(path: Path) -> Inspection:
         abi=metadata.abi,
         imports=tuple(f"{item.module}.{item.name}" for item in module.imports),
         exports=tuple(export.name for export in module.exports),
+        openness=metadata.openness,
     )
 
 

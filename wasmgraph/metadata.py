@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any, NoReturn, TypeVar
 
-from wasmgraph.bundle import SIMD_LEVELS, SimdLevel
+from wasmgraph.bundle import ONE_BY_ONE, SIMD_LEVELS, SimdLevel
 from wasmgraph.errors import LoadError
 
 ABI_VERSION = 1
@@ -127,7 +127,8 @@ class StepInfo:
 @dataclass(frozen=True)
 class Metadata:
     """All of it. `producer` maps the name of every tool that made the graph to its version;
-    `dynamic` says that the shapes of some tensors are known at run time only."""
+    `dynamic` says that the shapes of some tensors are known at run time only, and its nodes run one
+    by one. A graph with an open axis that is not dynamic runs once per sample of that batch."""
 
     abi: int
     producer: Mapping[str, str]
@@ -140,6 +141,16 @@ class Metadata:
     kernels: tuple[KernelInfo, ...]
     steps: tuple[StepInfo, ...]
     dynamic: bool = False
+
+    @property
+    def openness(self) -> str:
+        """What of the shapes a run decides, and how it copes; empty where all are fixed."""
+        names = [name for tensor in self.inputs for name in tensor.open_axes]
+        if names and not self.dynamic:
+            return f"batch axis {names[0]!r}: {ONE_BY_ONE}"
+        named = f"open axes {', '.join(dict.fromkeys(names))}"
+        what = named if names else "sizes that depend on data"
+        return f"dynamic ({what})" if self.dynamic else ""
 
 
 def dump_metadata(metadata: Metadata) -> bytes:

@@ -6,8 +6,9 @@ Importing this package imports onnx, but TVM only when `import_model` runs.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from wasmgraph.bundle import Source
@@ -16,6 +17,7 @@ from wasmgraph.importer.load import LoadedModel, load_model
 from wasmgraph.progress import SILENT, Reporter
 
 if TYPE_CHECKING:
+    from wasmgraph.bundle import Batch
     from wasmgraph.dynamic.build import Converted
     from wasmgraph.importer.network import Network
     from wasmgraph.importer.relax_graph import RelaxGraph
@@ -39,11 +41,13 @@ class ImportedModel:
         source: What it came from.
         graph: The model as Relax, where every shape is known.
         dynamic: The model as it is, where some shapes are known at run time only.
+        batch: That `graph` is for one sample of a batch, where only the batch's axis is open.
     """
 
     source: Source
     graph: RelaxGraph | None
     dynamic: DynamicModel | None = None
+    batch: Batch | None = None
 
 
 @dataclass(frozen=True)
@@ -55,12 +59,15 @@ class DynamicModel:
         converted: Its nodes as operators of the executor.
         outputs: The shapes of its outputs, with names for the axes that are not known.
         reason: Why shapes are not known, for a person.
+        whole_batch: Why a batch does not run sample by sample; empty where no axis is open, or
+            several are.
     """
 
     network: Network
     converted: Converted
     outputs: tuple[tuple[int | str, ...], ...]
     reason: str
+    whole_batch: str = ""
 
 
 def import_model(
@@ -72,7 +79,8 @@ def import_model(
     """Turn a loaded model into Relax where its shapes are static, else into a dynamic model.
 
     A model is dynamic where axes of its inputs stay open, or where it has control flow, sequences
-    or sizes that depend on data.
+    or sizes that depend on data. If only the axis of a batch is open, and every sample is treated
+    alone, the model of one sample does.
 
     Args:
         loaded: From `load_model`.
@@ -101,7 +109,7 @@ def import_model(
     network, is_open = fresh()
     reporter.log(f"{len(network.nodes)} nodes, opset {network.opset}")
     if is_open:
-        return ImportedModel(source, None, _dynamic_model(network, "open axes", reporter))
+        return _open_model(source, lambda: fresh()[0], reporter)
     try:
         return ImportedModel(source, static_graph(network, reporter))
     except UnsupportedModelError as error:
@@ -114,6 +122,33 @@ def import_model(
             return ImportedModel(source, None, _dynamic_model(network, reason, reporter))
         except UnsupportedModelError as other:
             raise (other if _have_converters(error.obstacles) else error) from None
+
+
+def _open_model(source: Source, fresh: Callable[[], Network], reporter: Reporter) -> ImportedModel:
+    """A model with open axes: that of one sample where a batch can run sample by sample."""
+    from wasmgraph.importer.batching import Mixed, batch_axis, for_batch, is_little_work, separate
+
+    def whole(reason: str) -> ImportedModel:
+        model = _dynamic_model(fresh(), "open axes", reporter)
+        return ImportedModel(source, None, replace(model, whole_batch=reason))
+
+    axis = batch_axis(fresh())
+    if axis is None:
+        return whole("")
+    try:
+        batch = separate(fresh, axis)
+        network = fresh()
+        for_batch(network, axis, 1)
+        graph = static_graph(network, reporter)
+    except (Mixed, UnsupportedModelError) as reason:
+        reporter.log(f"not sample by sample: {reason}")
+        return whole(str(reason))
+    if is_little_work(network):
+        # Unless it takes what dynamic graphs lack.
+        with suppress(UnsupportedModelError):
+            return whole("a sample is less work than to change from one to the next")
+    reporter.log(f"one sample of batch axis {axis!r}")
+    return ImportedModel(source, graph, batch=batch)
 
 
 def _needs_dynamic_shapes(obstacle: Obstacle) -> bool:
