@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 PYTHON_READY := $(VENV)/.ready-$(subst /,_,$(PYTHON))
 EXECUTOR := toolchain/executor/Cargo.toml
 SAMPLE := samples/digits
+GO_MODULES := toolchain/go samples/go
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-models fuzz conformance bench lint clean
@@ -44,15 +45,23 @@ bench: setup ## The comparison with onnxruntime-web and native onnxruntime
 	$(BIN)/python -m benchmarks $(if $(MODELS),--models '$(MODELS)') $(if $(ONLY),--only '$(ONLY)') \
 	    $(if $(SECONDS),--seconds $(SECONDS))
 
-lint: setup ## ruff, mypy, and rustfmt and clippy where they are installed
+lint: setup ## ruff, mypy, and rustfmt, clippy, gofmt and go vet where they are installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	@if cargo fmt --version >/dev/null 2>&1; then set -x; cargo fmt --check --manifest-path $(EXECUTOR); \
+	@if cargo fmt --version >/dev/null 2>&1; then set -x; \
+	    cargo fmt --check --manifest-path $(EXECUTOR); \
 	else echo "cargo fmt: not installed, skipped"; fi
 	@if cargo clippy --version >/dev/null 2>&1; then set -x; \
 	    cargo clippy --quiet --manifest-path $(EXECUTOR) -- -D warnings; \
 	else echo "cargo clippy: not installed, skipped"; fi
+	@for module in $(GO_MODULES); do \
+	    if ! go version >/dev/null 2>&1; then echo "go: not installed, skipped"; break; fi; \
+	    echo "+ gofmt, go vet: $$module"; unformatted=$$(gofmt -l $$module) || exit 1; \
+	    if [ -n "$$unformatted" ]; then echo "gofmt would change: $$unformatted" >&2; exit 1; fi; \
+	    if ! go -C $$module mod download; then echo "go vet: no modules in reach, skipped"; continue; fi; \
+	    go -C $$module vet ./... || exit 1; \
+	done
 
 clean: ## Remove the environment and everything that was built
 	rm -rf $(VENV) build dist toolchain/executor/target benchmarks/node_modules

@@ -52,10 +52,10 @@ def draw(console: Console, results: Sequence[ModelResult], systems: Sequence[Sys
 
 def speed_table(results: Sequence[ModelResult], threads: int) -> Table:
     """Medians per system, the ratio to onnxruntime-web; besides, for one thread the share of the
-    limit, for several the ratio to one.
+    limit, for several the ratio to one, and that of a loop that needs registers only.
     """
     columns = [*LABELS.values(), "web / ours"]
-    columns += ["GFLOP/s", "of limit"] if threads == 1 else [f"our 1 / {threads}"]
+    columns += ["GFLOP/s", "of limit"] if threads == 1 else [f"our 1 / {threads}", "loop's"]
     table = plain_table("model", *columns, right=columns)
     for result in results:
         ours, web = f"wasmgraph-{threads}", f"ort-web-{threads}"
@@ -67,6 +67,7 @@ def speed_table(results: Sequence[ModelResult], threads: int) -> Table:
             cells += [_shown(rate, "{:.1f}"), _shown(result.share_of_limit(), "{:.0%}")]
         else:
             cells.append(_shown(result.speedup("wasmgraph-1", ours), "{:.2f}x"))
+            cells.append(_shown(result.thread_gain, "{:.2f}x"))
         table.add_row(result.name, *cells)
     return table
 
@@ -90,6 +91,9 @@ def summary_lines(results: Sequence[ModelResult], threads: int) -> Iterator[str]
                 f"{LABELS['wasmgraph']}, 1 thread over {threads}: {_mean_and_worst(ratios)} "
                 f"above {LONG_MS:g} ms"
             )
+        gains = known(long_models(results), lambda result: result.thread_gain)
+        if gains:
+            yield f"the same of a loop in registers: {_mean_and_worst(gains)}"
 
 
 def disturbance_lines(results: Sequence[ModelResult]) -> Iterator[str]:

@@ -73,6 +73,7 @@ class ModelResult:
         problem: Why nothing could be measured, or None.
         flops: Of direct convolutions and matrix products, or None where not known.
         limit: FLOP/s of one thread that the multiply-add loop reached meanwhile (the median).
+        thread_gain: How many times as quickly two threads ended that loop as one did (the median).
         compile_seconds, compile_stages: Wall time; None where it cannot be compiled.
         compile_kept: Whether the graph is one of an earlier run.
         sizes: The graph's parts in bytes.
@@ -86,6 +87,7 @@ class ModelResult:
     problem: str | None = None
     flops: int | None = None
     limit: float | None = None
+    thread_gain: float | None = None
     compile_seconds: float | None = None
     compile_stages: Mapping[str, float] | None = None
     compile_kept: bool = False

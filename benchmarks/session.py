@@ -17,7 +17,7 @@ from benchmarks.models import Model, ModelsError, make_inputs, prepare
 from benchmarks.node import Node
 from benchmarks.results import ModelResult, Shipped, SystemResult, ratio
 from benchmarks.shipping import HOST_FILES, ORT_WEB_FILES, shipped
-from benchmarks.systems import System, python_worker
+from benchmarks.systems import THREADS, System, python_worker
 from benchmarks.tensorfiles import Array, read_tensors, write_tensors
 from benchmarks.worker import Worker, WorkerError
 from wasmgraph.errors import WasmgraphError
@@ -32,6 +32,11 @@ SETTLE = 0.1
 
 LIMIT_SECONDS = 0.15
 """Of each slice, for the multiply-add loop."""
+
+GAIN_SECONDS = 0.3
+"""Of each slice, for the same loop on two threads and on one."""
+
+SEVERAL = max(THREADS)
 
 LOAD_TIMEOUT = 300.0
 RUN_TIMEOUT = 120.0
@@ -102,10 +107,11 @@ def measure_model(
             problem = problems.get(system.threads)
         file = graph.file if system.runs_wasm and graph is not None else onnx_file
         seats.append(_Seat(system, file, SystemResult(problem)))
-    limits = _measure(seats, folder, options, reporter)
+    limits, gains = _measure(seats, folder, options, reporter)
     result = replace(
         began,
         limit=statistics.median(limits) if limits else None,
+        thread_gain=statistics.median(gains) if gains else None,
         systems={seat.system.key: seat.result for seat in seats},
     )
     reporter.advance("sizes")
@@ -133,8 +139,8 @@ def _compile(
 
 def _measure(
     seats: Sequence[_Seat], folder: Path, options: Options, reporter: Reporter
-) -> list[float]:
-    """Fill every seat's result; the limit's FLOP/s, slice by slice."""
+) -> tuple[list[float], list[float]]:
+    """Fill every seat's result; the limits' FLOP/s and gains of two threads, slice by slice."""
     with ExitStack() as stack:
         for seat in seats:
             if seat.result.problem is None:
@@ -145,10 +151,10 @@ def _measure(
         for seat in taking_part:
             reporter.advance(f"warm up {seat.system.key}")
             _turn(seat, options.warm_up, options.warm_up, timed=False)
-        limits = _take_turns(taking_part, options, reporter, stack)
+        limits, gains = _take_turns(taking_part, options, reporter, stack)
         for seat in taking_part:
             _finish(seat)
-    return limits
+    return limits, gains
 
 
 def _start(seat: _Seat, folder: Path, options: Options, stack: ExitStack) -> None:
@@ -215,19 +221,24 @@ def _check_agreement(seats: Sequence[_Seat]) -> None:
 
 def _take_turns(
     seats: Sequence[_Seat], options: Options, reporter: Reporter, stack: ExitStack
-) -> list[float]:
-    limit = Worker(python_worker("limit"), _cores(1), _environment(options))
-    stack.callback(limit.close)
-    limits = []
+) -> tuple[list[float], list[float]]:
+    limit, several = (
+        stack.enter_context(Worker(python_worker("limit"), _cores(threads), _environment(options)))
+        for threads in (1, SEVERAL)
+    )
+    limits, gains = [], []
     slice_seconds = options.seconds / options.slices
     for number in range(options.slices):
         reporter.advance(f"slice {number + 1} of {options.slices}")
         answer = limit.ask("measure", RUN_TIMEOUT, seconds=LIMIT_SECONDS)
         limits.append(float(answer["flops_per_second"]))
+        if len(_cores(SEVERAL)) == SEVERAL:
+            answer = several.ask("measure_gain", RUN_TIMEOUT, seconds=GAIN_SECONDS, threads=SEVERAL)
+            gains.append(float(answer["gain"]))
         for seat in seats:
             if seat.result.problem is None:
                 _turn(seat, slice_seconds, SETTLE * slice_seconds, timed=True)
-    return limits
+    return limits, gains
 
 
 def _turn(seat: _Seat, seconds: float, settle: float, *, timed: bool) -> None:

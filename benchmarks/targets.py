@@ -116,6 +116,12 @@ def _mean_gain(results: Sequence[ModelResult]) -> Finding | None:
     return None if mean is None else Finding(mean)
 
 
+def _fastest_mean_gain(results: Sequence[ModelResult]) -> Finding | None:
+    gains = known(long_models(results), lambda r: r.fastest_speedup("wasmgraph-1", "wasmgraph-2"))
+    mean = geometric_mean(gains.values())
+    return None if mean is None else Finding(mean)
+
+
 def _start(result: ModelResult) -> float | None:
     web, ours = result.system("ort-web-1"), result.system("wasmgraph-1")
     return ratio(web.load_and_first, ours.load_and_first)
@@ -167,6 +173,13 @@ TARGETS = (
         *(1.7, 1.9, "x"),
         at_most=False,
         find=_mean_gain,
+    ),
+    Target(
+        # The median pays for other work on either core, and twice as often as one thread does.
+        "the same of the fastest runs, where neither core is disturbed",
+        *(1.7, 1.9, "x"),
+        at_most=False,
+        find=_fastest_mean_gain,
     ),
     Target(
         "mobilenet_v2, onnxruntime-web's load + first run over ours",

@@ -14,6 +14,7 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 CRATE = "wasmgraph/_toolchain/executor/"
+GO_MODULE = "wasmgraph/_toolchain/go/"
 
 
 def python(*args: object, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -88,11 +89,20 @@ def test_the_wheel_holds_the_crate_with_its_lock_file(contents: set[str]) -> Non
     assert {name for name in contents if name.startswith(CRATE)} == expected
 
 
+def test_the_wheel_holds_the_go_module_without_its_tests(contents: set[str]) -> None:
+    module = CHECKOUT / "toolchain" / "go"
+    files = [module / "go.mod", module / "go.sum", *module.rglob("*.go")]
+    paths = {str(path.relative_to(module)) for path in files if "_test" not in path.name}
+    assert {name for name in contents if name.startswith(GO_MODULE)} == {
+        GO_MODULE + path for path in paths
+    }
+
+
 def test_the_wheel_holds_nothing_else(contents: set[str]) -> None:
     top = {name.split("/")[0] for name in contents}
     assert {name for name in top if not name.endswith(".dist-info")} == {"wasmgraph"}
     suffixes = {Path(name).suffix for name in contents if name.startswith("wasmgraph/")}
-    assert suffixes == {".py", ".typed", ".rs", ".toml", ".lock"}
+    assert suffixes == {".py", ".typed", ".rs", ".toml", ".lock", ".go", ".mod", ".sum"}
 
 
 def test_an_installed_wheel_links_the_bytes_that_the_checkout_links(

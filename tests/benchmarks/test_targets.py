@@ -7,6 +7,7 @@ import pytest
 from benchmarks.results import ModelResult, SystemResult
 from benchmarks.targets import TARGETS, Judged, judge
 from tests.benchmarks.test_results import timed
+from wasmgraph.measure.latency import Latency
 
 
 def judged(results: list[ModelResult], figure: str) -> Judged:
@@ -24,7 +25,7 @@ def compared(name: str, ours: float, web: float) -> ModelResult:
 
 def test_of_nothing_every_goal_is_not_measured() -> None:
     assert {item.verdict for item in judge([])} == {"not measured"}
-    assert len(judge([])) == len(TARGETS) == 11
+    assert len(judge([])) == len(TARGETS) == 12
 
 
 @pytest.mark.parametrize(
@@ -81,3 +82,16 @@ def test_the_start_is_compared_from_file_to_first_output() -> None:
     found = judged([ModelResult("mobilenet_v2", systems=systems)], "load + first run").found
     assert found is not None
     assert found.value == pytest.approx(60.0)
+
+
+def test_a_disturbed_median_leaves_the_gain_of_the_fastest_runs() -> None:
+    slow, quick = (Latency.of([best, best * 2, best * 2]) for best in (20.0, 10.0))
+    disturbed = Latency.of([10.0, 30.0, 30.0])
+    for several, verdict in ((quick, "aim reached"), (disturbed, "not reached")):
+        systems = {
+            "wasmgraph-1": SystemResult(latency=slow),
+            "wasmgraph-2": SystemResult(latency=several),
+        }
+        results = [ModelResult("m", systems=systems)]
+        assert judged(results, "geometric mean of those models").verdict == verdict
+        assert judged(results, "of the fastest runs").verdict == "aim reached"

@@ -7,7 +7,14 @@ import time
 import pytest
 import wasmtime
 
-from wasmgraph.measure.limit import CHAINS, TILES, fused_text, loop_text, measure_limit
+from wasmgraph.measure.limit import (
+    CHAINS,
+    TILES,
+    fused_text,
+    loop_text,
+    measure_limit,
+    measure_thread_gain,
+)
 
 
 def run_loop(text: str, iterations: int) -> float:
@@ -47,3 +54,8 @@ def test_the_limit_is_of_the_order_of_a_cpu() -> None:
     limit = measure_limit(0.05, relaxed=True)
     assert 1e8 < limit < 1e12
     assert time.perf_counter() - began < 20
+
+
+def test_threads_gain_something_at_most_their_number() -> None:
+    # The cores may be busy with anything: several threads are then no quicker than one.
+    assert 0.1 < measure_thread_gain(0.05) < 4

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import wasmgraph
-from tests.runtime.wat_graphs import FUNCTIONS, WatGraph, X
-from wasmgraph.errors import InferenceError, InputError, LoadError, RunTimeout
+from tests.hostile_graphs import (
+    HOSTILE,
+    OUTSIDE,
+    STRANGE,
+    Feeds,
+    HostileGraph,
+    StrangeGraph,
+    write_hostile,
+)
+from tests.runtime.wat_graphs import FAILS, FUNCTIONS, WatGraph, X, returning
+from wasmgraph.errors import InferenceError, InputError, LoadError, RunTimeout, WasmgraphError
 
 Load = Callable[..., wasmgraph.Graph]
 FOUR = {"x": np.arange(4, dtype=np.float32)}
-FAILS = "(func $wg_run (result i32) i32.const 1)"
-# Behind the memory, reaching beyond its end, and where an unchecked sum would wrap around.
-OUTSIDE = ["65536", "65521", "-1", "-16", "0x7fffffff", "-2147483648"]
-
-
-def returning(name: str, value: str) -> str:
-    """The function `name` with a body that is one constant."""
-    head = FUNCTIONS[name].split("(result i32)")[0]
-    return f"{head}(result i32) i32.const {value})"
 
 
 @pytest.mark.parametrize("address", OUTSIDE)
@@ -199,3 +201,36 @@ def test_names_that_a_terminal_would_obey_do_not_break_messages(load_wat: Load) 
     with pytest.raises(InputError) as caught:
         graph.run({})
     assert "\x1b" not in caught.value.message
+
+
+def run_alone(binary: bytes, folder: Path, feeds: Feeds, **options: Any) -> dict[str, Any]:
+    """Load a graph and run it once."""
+    path = folder / "graph.wasm"
+    path.write_bytes(binary)
+    with wasmgraph.load(path, cache=False, **options) as graph:
+        return graph.run(feeds)
+
+
+@pytest.mark.parametrize("graph", HOSTILE, ids=lambda graph: graph.name)
+def test_a_lie_ends_in_its_documented_error(graph: HostileGraph, tmp_path: Path) -> None:
+    with pytest.raises(WasmgraphError) as caught:
+        run_alone(
+            graph.binary, tmp_path, graph.feeds, max_memory=graph.memory, timeout=graph.seconds
+        )
+    assert caught.value.kind == graph.kind, caught.value.message
+
+
+@pytest.mark.parametrize("graph", STRANGE, ids=lambda graph: graph.name)
+def test_a_strange_graph_runs_and_gets_nothing(graph: StrangeGraph, tmp_path: Path) -> None:
+    outputs = run_alone(graph.binary, tmp_path, graph.feeds)
+    assert outputs.keys() == graph.outputs.keys()
+    for name, expected in graph.outputs.items():
+        np.testing.assert_array_equal(outputs[name], expected, strict=True)
+
+
+def test_the_manifest_names_every_graph(tmp_path: Path) -> None:
+    entries = json.loads(write_hostile(tmp_path).read_text())
+    names = [entry["name"] for entry in entries]
+    assert len(set(names)) == len(names) == len(HOSTILE) + len(STRANGE)
+    assert all((tmp_path / entry["file"]).is_file() for entry in entries)
+    assert all(("kind" in entry) != ("outputs" in entry) for entry in entries)

@@ -34,6 +34,13 @@ FUNCTIONS = {
     "wg_error_len": "(func $wg_error_len (result i32) i32.const 9)",
 }
 LOOPS_FOREVER = "(func $wg_run (result i32) (loop $again (br $again)) i32.const 0)"
+FAILS = "(func $wg_run (result i32) i32.const 1)"
+
+
+def returning(name: str, value: int | str) -> str:
+    """The function `name` with a body that is one constant."""
+    head = FUNCTIONS[name].split("(result i32)")[0]
+    return f"{head}(result i32) i32.const {value})"
 
 
 @dataclass(frozen=True)
@@ -59,12 +66,20 @@ class WatGraph:
 
     def binary(self) -> bytes:
         """The `.wasm`, metadata included."""
+        return add_custom_section(self.module(), METADATA_SECTION, dump_metadata(self.metadata()))
+
+    def module(self) -> bytes:
+        """The `.wasm` without metadata."""
         functions = {**FUNCTIONS, **self.functions}
         defined = {name: text for name, text in functions.items() if text is not None}
         exports = "".join(f'(export "{name}" (func ${name}))' for name in defined)
         head = ["(module", self.imports, self.memory, '(data (i32.const 16) "it failed")']
         text = "\n".join([*head, *defined.values(), exports, self.rest, ")"])
-        metadata = Metadata(
+        return bytes(wasmtime.wat2wasm(text))
+
+    def metadata(self) -> Metadata:
+        """What the graph says of itself."""
+        return Metadata(
             abi=1,
             producer={"tests": "0"},
             model=ModelInfo("hand-written", "0" * 64, 17, {}),
@@ -76,8 +91,6 @@ class WatGraph:
             kernels=self.kernels,
             steps=(),
         )
-        wasm = bytes(wasmtime.wat2wasm(text))
-        return add_custom_section(wasm, METADATA_SECTION, dump_metadata(metadata))
 
     def write(self, folder: Path) -> Path:
         """Write the `.wasm`; its path."""

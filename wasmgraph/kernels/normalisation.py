@@ -30,7 +30,7 @@ from wasmgraph.assembler.function import (
 from wasmgraph.kernels.accumulating import Axis, across, blocked, fold, fold_row, in_blocks, sum_of
 from wasmgraph.kernels.chain import IDENTITY, Chain, emit_chain
 from wasmgraph.kernels.loops import LANES, advance, nest, sweep
-from wasmgraph.kernels.sharing import Share, cut_axis, resized, whole
+from wasmgraph.kernels.sharing import Share, cut_axis, outer_shares, whole
 
 _ROW_BLOCK = 4096
 _BLOCK_ELEMENTS = 2048
@@ -69,14 +69,7 @@ class LayerNorm:
         if cut is None:
             return whole(self, 2 + vectors)
         index, parts = cut
-        _, source, out = self.outer[index]
-        return tuple(
-            Share(
-                replace(self, outer=resized(self.outer, index, length)),
-                (4 * first * source, *(0,) * vectors, 4 * first * out),
-            )
-            for first, length in parts
-        )
+        return outer_shares(self, index, parts, vectors)
 
 
 @dataclass(frozen=True)
@@ -135,14 +128,7 @@ class ChannelNorm:
                 Share(replace(kernel, channels=length), (4 * first,) * (2 + vectors))
                 for first, length in parts
             )
-        _, source, out = self.outer[index]
-        return tuple(
-            Share(
-                replace(self, outer=resized(self.outer, index, length)),
-                (4 * first * source, *(0,) * vectors, 4 * first * out),
-            )
-            for first, length in parts
-        )
+        return outer_shares(self, index, parts, vectors)
 
 
 class _Assembly:

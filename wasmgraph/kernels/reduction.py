@@ -30,7 +30,7 @@ from wasmgraph.assembler.function import (
 from wasmgraph.kernels.accumulating import Axis, Combine, across, blocked, fold, fold_row
 from wasmgraph.kernels.chain import IDENTITY, Chain, emit_chain
 from wasmgraph.kernels.loops import LANES, advance, nest
-from wasmgraph.kernels.sharing import Share, cut_axis, resized, whole
+from wasmgraph.kernels.sharing import Share, cut_axis, outer_shares, whole
 
 Operator = Literal["sum", "mean", "max", "min", "prod", "sum_square", "sum_abs"]
 
@@ -93,14 +93,7 @@ class Reduction:
         index, parts = cut
         if index == len(self.outer):
             return tuple(Share(replace(self, inner=n), (4 * first,) * 2) for first, n in parts)
-        _, *strides = self.outer[index]
-        return tuple(
-            Share(
-                replace(self, outer=resized(self.outer, index, n)),
-                tuple(4 * first * stride for stride in strides),
-            )
-            for first, n in parts
-        )
+        return outer_shares(self, index, parts)
 
 
 class _Assembly:

@@ -7,7 +7,7 @@ equal specifications as far as possible, because each distinct one costs code.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from wasmgraph.assembler import Function
@@ -126,10 +126,34 @@ Strided = tuple[int, int, int]
 """(extent, stride in the input, stride in the output)"""
 
 
-def resized(axes: tuple[Strided, ...], axis: int, extent: int) -> tuple[Strided, ...]:
-    """The axes, one of them with another extent."""
-    _, source, out = axes[axis]
-    return (*axes[:axis], (extent, source, out), *axes[axis + 1 :])
+class Outer(Shareable, Protocol):
+    """A kernel of float32 that does the same for every index of some outer axes."""
+
+    @property
+    def outer(self) -> tuple[Strided, ...]:
+        """They, outermost first; strides in elements."""
+
+
+def outer_shares(
+    kernel: Outer, axis: int, parts: Iterable[Piece], vectors: int = 0
+) -> tuple[Share, ...]:
+    """The shares for parts of one of the outer axes.
+
+    Args:
+        vectors: How many of the parameters, between input and output, every share reads whole.
+    """
+    before, (_, source, out), after = (
+        kernel.outer[:axis],
+        kernel.outer[axis],
+        kernel.outer[axis + 1 :],
+    )
+    return tuple(
+        Share(
+            replace(kernel, outer=(*before, (length, source, out), *after)),  # type: ignore[type-var]
+            (4 * first * source, *(0,) * vectors, 4 * first * out),
+        )
+        for first, length in parts
+    )
 
 
 def replaced(values: Sequence[int], axis: int, value: int) -> tuple[int, ...]:

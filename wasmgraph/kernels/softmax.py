@@ -25,7 +25,7 @@ from wasmgraph.assembler.function import (
 from wasmgraph.kernels import vector_math
 from wasmgraph.kernels.accumulating import across, fold_row, keep_lanes, sum_of
 from wasmgraph.kernels.loops import LANES, advance, nest, sweep
-from wasmgraph.kernels.sharing import LINE_FLOATS, Share, cut_axis, resized, whole
+from wasmgraph.kernels.sharing import LINE_FLOATS, Share, cut_axis, outer_shares, whole
 
 Axis = tuple[int, int, int]
 """(extent, stride in the input, stride in the output)"""
@@ -68,14 +68,7 @@ class Softmax:
         index, parts = cut
         if index == len(self.outer):
             return tuple(Share(replace(self, inner=n), (4 * first,) * 2) for first, n in parts)
-        _, *strides = self.outer[index]
-        return tuple(
-            Share(
-                replace(self, outer=resized(self.outer, index, n)),
-                tuple(4 * first * stride for stride in strides),
-            )
-            for first, n in parts
-        )
+        return outer_shares(self, index, parts)
 
 
 class _Assembly:

@@ -25,8 +25,10 @@ loop down; but it cannot be taken apart either, so twelve chains of x = x c + d 
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from itertools import pairwise
 
@@ -42,6 +44,9 @@ CHAINS = 12
 ITERATIONS = 3_000_000
 """Of one call: some 3 ms, beside which the 20 us that a call from Python takes are nothing, and
 which on a busy machine often pass without an interruption."""
+
+JOB_ITERATIONS = 10_000_000
+"""Some 10 ms on one thread: as long as the shortest models whose gain from threads is judged."""
 
 
 def measure_limit(seconds: float = 0.1, *, relaxed: bool = False) -> float:
@@ -61,6 +66,41 @@ def measure_limit(seconds: float = 0.1, *, relaxed: bool = False) -> float:
     return max(_rate(text, accumulators, share) for text, accumulators in loops)
 
 
+def measure_thread_gain(seconds: float = 0.2, threads: int = 2) -> float:
+    """How many times as quickly `threads` threads end the loop as one does, at the median.
+
+    They share nothing, wait for each other only at the end and touch no memory, so no graph gains
+    more from its threads than this, on this machine, at this moment. Where nothing else has a part
+    of the cores it is almost `threads`.
+
+    Args:
+        seconds: For how long to measure; one thread and several take turns.
+        threads: How many, at least 2.
+    """
+    text = loop_text(*TILES[0])
+    loops = [_instance(text) for _ in range(threads)]
+    part = JOB_ITERATIONS // threads
+    alone: list[float] = []
+    together: list[float] = []
+    with ThreadPoolExecutor(threads - 1) as others:
+        end = time.perf_counter() + seconds
+        while not together or time.perf_counter() < end:
+            began = time.perf_counter()
+            _call(loops[0], part * threads)
+            alone.append(time.perf_counter() - began)
+            began = time.perf_counter()
+            under_way = [others.submit(_call, loop, part) for loop in loops[1:]]
+            _call(loops[0], part)
+            wait(under_way)
+            together.append(time.perf_counter() - began)
+    return statistics.median(alone) / statistics.median(together)
+
+
+def _call(loop: tuple[wasmtime.Store, wasmtime.Func], iterations: int) -> None:
+    store, function = loop
+    function(store, iterations)
+
+
 def _rate(text: str, accumulators: int, seconds: float) -> float:
     store, loop = _prepared(text)
     flops = 2 * LANES * accumulators
@@ -77,6 +117,10 @@ def _rate(text: str, accumulators: int, seconds: float) -> float:
 
 @cache
 def _prepared(text: str) -> tuple[wasmtime.Store, wasmtime.Func]:
+    return _instance(text)
+
+
+def _instance(text: str) -> tuple[wasmtime.Store, wasmtime.Func]:
     engine = wasmtime.Engine()
     store = wasmtime.Store(engine)
     loop = wasmtime.Instance(store, wasmtime.Module(engine, text), []).exports(store)["loop"]
