@@ -36,9 +36,7 @@ def check_description(graph: Graph) -> None:
         ("input", graph.inputs, inputs),
         ("output", graph.outputs, outputs),
     ):
-        _require(
-            len(shares) == len(tensors), f"{len(tensors)} {kind}s have {len(shares)} shares"
-        )
+        _require(len(shares) == len(tensors), f"{len(tensors)} {kind}s have {len(shares)} shares")
         for tensor, share in zip(tensors, shares, strict=True):
             _check_tensor(f"{kind} {tensor.name!r}", tensor, share, sizes)
     for kernel in graph.kernels:
