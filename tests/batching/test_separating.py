@@ -210,27 +210,6 @@ def test_an_initial_state_of_one_sample_is_refused() -> None:
         separated(recurrent("GRU", 3, "fixed", fixed=floats(1, 1, 3)))
 
 
-def test_a_row_of_a_forest_is_alone() -> None:
-    tree = {
-        "nodes_treeids": [0, 0, 0],
-        "nodes_nodeids": [0, 1, 2],
-        "nodes_featureids": [0, 0, 0],
-        "nodes_values": [0.0, 0.0, 0.0],
-        "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"],
-        "nodes_truenodeids": [1, 0, 0],
-        "nodes_falsenodeids": [2, 0, 0],
-        "target_treeids": [0, 0],
-        "target_nodeids": [1, 2],
-        "target_ids": [0, 0],
-        "target_weights": [1.0, 2.0],
-        "n_targets": 1,
-    }
-    regressor = node("TreeEnsembleRegressor", "x", "y", domain="ai.onnx.ml", **tree)
-    model = make_model([regressor], {"x": ("N", 3)}, {"y": ("N", 1)})
-    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
-    assert separated(model).outputs == (Share(0, 1),)
-
-
 BRANCH = helper.make_graph(
     [node("ReduceMean", "x", "z", keepdims=1)], "b", [], [onnx.ValueInfoProto(name="z")]
 )

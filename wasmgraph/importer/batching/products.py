@@ -215,14 +215,6 @@ def spectrum(view: NodeView) -> list[State]:
     return [Spread(0)]
 
 
-def rows(view: NodeView) -> list[State]:
-    """ai.onnx.ml's estimators: a row of features per sample."""
-    view.rest_is_same(0)
-    if view.spread() != 0 or view.rank() != 2:
-        raise Mixed("its samples are not rows")
-    return [Spread(0)] * len(view.node.output)
-
-
 def keeps_axes(view: NodeView) -> list[State]:
     """ai.onnx.ml's encoders: element by element; one may add a last axis."""
     view.rest_is_same(0)
