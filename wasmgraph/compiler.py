@@ -240,7 +240,8 @@ def make_bundle(
                 )
         if imported.dynamic is not None:
             with stage(reporter, "codegen", seconds):
-                return _build_dynamic(imported.source, imported.dynamic, simd)
+                chosen = options or DEFAULT
+                return _build_dynamic(imported.source, imported.dynamic, simd, chosen)
         with stage(reporter, "optimise", seconds):
             program = optimise(imported, reporter, options or DEFAULT)
         with stage(reporter, "lower", seconds):
@@ -250,11 +251,21 @@ def make_bundle(
             return bundle if imported.batch is None else for_batches(bundle, imported.batch)
 
 
-def _build_dynamic(source: Source, model: DynamicModel, simd: SimdLevel) -> Bundle:
+def _build_dynamic(
+    source: Source, model: DynamicModel, simd: SimdLevel, options: Options
+) -> Bundle:
     from wasmgraph.codegen import producer
     from wasmgraph.dynamic.build import build_bundle
 
-    bundle = build_bundle(model.network, model.converted, model.outputs, source, simd, producer())
+    bundle = build_bundle(
+        model.network,
+        model.converted,
+        model.outputs,
+        source,
+        simd,
+        producer(),
+        winograd=options.winograd,
+    )
     return replace(bundle, graph=replace(bundle.graph, whole_batch=model.whole_batch))
 
 

@@ -10,10 +10,13 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from wasmgraph.assembler import write_object
 from wasmgraph.bundle import ALIGNMENT, Bundle, Constant, Graph, SimdLevel, Source, Tensor
+from wasmgraph.dynamic.constants import Constants
+from wasmgraph.dynamic.fuse import Fusion
 from wasmgraph.dynamic.liveness import with_liveness
 from wasmgraph.dynamic.operators import converter_for
-from wasmgraph.dynamic.program import Body, DynamicProgram, Node
+from wasmgraph.dynamic.program import Body, DynamicProgram, Node, all_nodes
 from wasmgraph.dynamic.view import Array, NodeView, Unsupported, Value
 from wasmgraph.errors import Obstacle, UnsupportedModelError
 from wasmgraph.importer.network import Network, attributes, tensor_type
@@ -60,6 +63,8 @@ def build_bundle(
     source: Source,
     simd: SimdLevel,
     producer: Mapping[str, str],
+    *,
+    winograd: bool = True,
 ) -> Bundle:
     """The bundle of a dynamic graph.
 
@@ -70,12 +75,21 @@ def build_bundle(
         source: What it was compiled from.
         simd: What the executor's operators may use.
         producer: Versions, for the bundle.
+        winograd: Whether Winograd's algorithm may be used.
 
     Raises:
         UnsupportedModelError: its weights do not fit 32-bit memory.
     """
-    constants, params = _layout(converted.constants, network.name)
-    slots = tuple(value.slot for value, _ in converted.constants)
+    body, kept, total = converted.body, converted.constants, converted.slots
+    code = b""
+    if simd != "none":
+        known = Constants(converted.constants, converted.slots)
+        fusion = Fusion(known, winograd=winograd)
+        body = fusion.body(body)
+        kept, total = tuple(known.used(_read(body))), known.slots
+        code = write_object(fusion.functions())
+    constants, params = _layout(kept, network.name)
+    slots = tuple(value.slot for value, _ in kept)
     inputs = tuple(
         Tensor(value.name, str(_dtype(value)), open_axis_names(value), None)
         for value in network.inputs
@@ -97,11 +111,17 @@ def build_bundle(
         params_nbytes=len(params),
         io_nbytes=0,
         arena_nbytes=0,
-        dynamic=DynamicProgram(
-            converted.slots, slots, with_liveness(converted.body, frozenset(slots))
-        ),
+        dynamic=DynamicProgram(total, slots, with_liveness(body, frozenset(slots))),
     )
-    return Bundle(graph, b"", params)
+    return Bundle(graph, code, params)
+
+
+def _read(body: Body) -> set[int]:
+    """What a body, or one inside of it, reads or gives."""
+    nodes = list(all_nodes(body))
+    given = {slot for node in nodes for inner in node.bodies for slot in inner.outputs}
+    read = {slot for node in nodes for slot in node.inputs if slot is not None}
+    return given | read | {*body.outputs}
 
 
 def _layout(

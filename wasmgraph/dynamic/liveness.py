@@ -27,7 +27,7 @@ def with_liveness(body: Body, kept: frozenset[int]) -> Body:
             continue
         bodies = tuple(with_liveness(inner, kept) for inner in node.bodies)
         written = {slot for slot in node.outputs if slot is not None}
-        read = set(_reads(node))
+        read = set(reads(node))
         ends = (read - live) & own - kept
         outputs = tuple(slot if slot in live else None for slot in node.outputs)
         nodes.append(replace(node, outputs=outputs, bodies=bodies, freed=tuple(sorted(ends))))
@@ -35,10 +35,10 @@ def with_liveness(body: Body, kept: frozenset[int]) -> Body:
     return replace(body, nodes=tuple(reversed(nodes)))
 
 
-def _reads(node: Node) -> Iterator[int]:
+def reads(node: Node) -> Iterator[int]:
     """The slots that a node reads, by its bodies too."""
     yield from (slot for slot in node.inputs if slot is not None)
     for body in node.bodies:
         own = {slot for inner in body.nodes for slot in inner.outputs} | set(body.inputs)
-        read = {slot for inner in body.nodes for slot in _reads(inner)} | set(body.outputs)
+        read = {slot for inner in body.nodes for slot in reads(inner)} | set(body.outputs)
         yield from (slot for slot in read if slot not in own)

@@ -19,6 +19,7 @@ class Node:
         freed: Slots that nobody reads after it.
         bodies: The branches of a condition, the body of a loop.
         name: The ONNX node, for messages.
+        chain: The symbol of the chain of element-wise operators that belongs to it, or "".
     """
 
     operator: str
@@ -28,6 +29,7 @@ class Node:
     freed: tuple[int, ...]
     bodies: tuple[Body, ...]
     name: str
+    chain: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,11 @@ def operators(program: DynamicProgram) -> list[str]:
     return list(dict.fromkeys(node.operator for node in all_nodes(program.body)))
 
 
+def chains(program: DynamicProgram) -> list[str]:
+    """The distinct symbols of its chains, in order."""
+    return [s for s in dict.fromkeys(node.chain for node in all_nodes(program.body)) if s]
+
+
 def program_from_json(data: dict[str, Any]) -> DynamicProgram:
     """A program as `dataclasses.asdict` and JSON have it.
 
@@ -95,6 +102,7 @@ def program_from_json(data: dict[str, Any]) -> DynamicProgram:
             tuple(map(slot, item["freed"])),
             tuple(map(body, item["bodies"])),
             item["name"],
+            item["chain"],
         )
 
     def body(item: dict[str, Any]) -> Body:

@@ -9,7 +9,7 @@ import numpy as np
 
 from wasmgraph.assembler.object_file import Fill, Relocation, write_linked_object
 from wasmgraph.bundle import Constant
-from wasmgraph.dynamic.program import Body, DynamicProgram, Node, operators
+from wasmgraph.dynamic.program import Body, DynamicProgram, Node, chains, operators
 from wasmgraph.link.regions_object import region_symbol
 from wasmgraph.link.tables import Tables, Word
 
@@ -34,7 +34,8 @@ def nodes_object(program: DynamicProgram, constants: Sequence[Constant]) -> byte
     ]
     tables.fill_root([program.slots, *tables.table(rows), *_body(tables, program.body)])
     # Each takes a call and room for the reason of a failure.
-    called = dict.fromkeys(operators(program), 2)
+    # So does each chain, of a table and a number.
+    called = dict.fromkeys([*operators(program), *chains(program)], 2)
     return write_linked_object([], [tables.data()], called)
 
 
@@ -57,5 +58,6 @@ def _node(tables: Tables, node: Node) -> list[Word]:
         *slots(node.outputs),
         *slots(node.freed),
         *tables.table([_body(tables, body) for body in node.bodies]),
+        Relocation(Fill.TABLE_INDEX_I32, 0, node.chain) if node.chain else 0,
         *tables.text(node.name),
     ]

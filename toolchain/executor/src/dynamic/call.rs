@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 use std::slice::from_raw_parts;
 
-use super::run::{Body, Node, Slots, NO_SLOT};
+use super::run::{Body, Node, Slots, Strip, NO_SLOT};
 use super::value::{Dims, Tensor, Value};
 use crate::operators::Words;
 
@@ -81,6 +81,18 @@ impl<'a> Call<'a> {
     /// Output `i` is this tensor.
     pub fn set_tensor(&mut self, i: usize, tensor: Tensor) {
         self.set(i, Value::Tensor(tensor));
+    }
+
+    /// Whether a chain of element-wise operators belongs to the node.
+    pub fn has_chain(&self) -> bool {
+        self.node.chain().is_some()
+    }
+
+    /// The node's chain.
+    pub fn chain(&self) -> Result<Strip, Failure> {
+        self.node
+            .chain()
+            .ok_or_else(|| "it has no chain".to_string())
     }
 
     /// The node's branches or loop body.

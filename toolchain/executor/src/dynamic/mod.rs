@@ -9,9 +9,12 @@
 //! * `value`: tensors and sequences;
 //! * `call`: what an operator sees;
 //! * `run`: the order of the nodes;
-//! * `ops`: the operators.
+//! * `ops`: the operators; `fast`: those of float32 that use 128-bit vectors.
 
 mod call;
+#[macro_use]
 mod ops;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod fast;
 mod run;
 mod value;

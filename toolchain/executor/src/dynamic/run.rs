@@ -35,8 +35,14 @@ pub struct Node {
     /// Slots that nobody reads after it.
     freed: List<u32>,
     bodies: List<Body>,
+    /// None (0) where the operator has no chain.
+    chain: Option<Strip>,
     name: Text,
 }
+
+/// The kernel of a chain of element-wise operators (wasmgraph/dynamic/kernels/strips.py): takes its
+/// table, and how many elements.
+pub type Strip = unsafe extern "C" fn(*const c_void, usize) -> i32;
 
 impl Node {
     pub fn words(&self) -> *const i32 {
@@ -49,6 +55,10 @@ impl Node {
 
     pub fn outputs(&self) -> &'static [u32] {
         self.outputs.get()
+    }
+
+    pub fn chain(&self) -> Option<Strip> {
+        self.chain
     }
 
     pub fn bodies(&'static self) -> &'static [Body] {
@@ -127,6 +137,8 @@ impl Slots {
 struct State {
     inputs: Vec<Option<Tensor>>,
     outputs: Vec<Option<Value>>,
+    /// Between runs only constants.
+    slots: Slots,
 }
 
 struct Shared(UnsafeCell<State>);
@@ -137,6 +149,7 @@ unsafe impl Sync for Shared {}
 static STATE: Shared = Shared(UnsafeCell::new(State {
     inputs: Vec::new(),
     outputs: Vec::new(),
+    slots: Slots(Vec::new()),
 }));
 
 fn state() -> &'static mut State {
@@ -164,23 +177,33 @@ fn declare(i: usize, dims: &[i64]) -> Result<*mut u8, String> {
 fn run() -> Result<(), String> {
     let nodes = unsafe { &GRAPH };
     let state = state();
-    let mut slots = Slots(Vec::new());
-    slots.0.resize_with(nodes.slots, || None);
-    for constant in nodes.constants.get() {
-        let dims = constant.dims.get().iter().map(|&d| d as usize).collect();
-        let tensor = Tensor::constant(dims, constant.item, constant.start);
-        slots.put(constant.slot, Value::Tensor(tensor));
+    let slots = &mut state.slots;
+    if slots.0.is_empty() {
+        slots.0.resize_with(nodes.slots, || None);
+        for constant in nodes.constants.get() {
+            let dims = constant.dims.get().iter().map(|&d| d as usize).collect();
+            let tensor = Tensor::constant(dims, constant.item, constant.start);
+            slots.put(constant.slot, Value::Tensor(tensor));
+        }
     }
     state.outputs.clear();
     for (&slot, tensor) in nodes.body.inputs.get().iter().zip(&state.inputs) {
         let tensor = tensor.clone().ok_or("an input was not given")?;
         slots.put(slot, Value::Tensor(tensor));
     }
-    nodes.body.run(&mut slots)?;
-    for &slot in nodes.body.outputs.get() {
-        state.outputs.push(slots.get(slot).cloned());
+    let done = nodes.body.run(slots);
+    if done.is_ok() {
+        let outputs = nodes.body.outputs.get().iter();
+        (state.outputs).extend(outputs.map(|&slot| slots.get(slot).cloned()));
     }
-    Ok(())
+    let is_constant =
+        |value: &Value| matches!(value, Value::Tensor(tensor) if tensor.is_constant());
+    for slot in &mut slots.0 {
+        if !slot.as_ref().map_or(true, is_constant) {
+            *slot = None;
+        }
+    }
+    done
 }
 
 #[cfg(not(target_os = "wasi"))]

@@ -8,6 +8,9 @@ use crate::workspace;
 /// Extents, outermost first.
 pub type Dims = Vec<usize>;
 
+/// Bytes behind the last element that may be read: so kernels can read whole vectors.
+const SLACK: u64 = 64;
+
 /// How many elements a tensor of these extents has; None where that is more than memory has bytes.
 pub fn elements(dims: &[usize]) -> Option<usize> {
     dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
@@ -40,7 +43,7 @@ impl Tensor {
     /// Room for a tensor, its bytes unset. None where there is no memory left.
     pub fn new(dims: Dims, item: usize) -> Option<Tensor> {
         let nbytes = elements(&dims)?.checked_mul(item)?;
-        let start = workspace::allocate(nbytes as u64);
+        let start = workspace::allocate(nbytes as u64 + SLACK);
         let block = Rc::new(Block {
             start,
             is_owned: true,
@@ -55,6 +58,11 @@ impl Tensor {
             is_owned: false,
         });
         Tensor { dims, block, item }
+    }
+
+    /// Whether its bytes lie in the module's data.
+    pub fn is_constant(&self) -> bool {
+        !self.block.is_owned
     }
 
     /// The same bytes under another shape of as many elements.

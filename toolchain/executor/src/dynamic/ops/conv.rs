@@ -134,20 +134,82 @@ fn copy_line<T: Number>(line: &[T], part: &mut [T], window: &Window, at: usize, 
     }
 }
 
+/// Where a transposed convolution puts what it makes of an element: at the element's place times the
+/// stride, plus the tap's place in the window, less the padding.
+pub struct Placement {
+    pub strides: Vec<usize>,
+    pub dilations: Vec<usize>,
+    pub begin: Vec<usize>,
+    /// The result's extents.
+    pub shape: Vec<usize>,
+}
+
+/// A transposed convolution's words after the groups; see `conv_transpose`.
+pub struct PlacementWords {
+    auto: i32,
+    lists: Vec<Vec<usize>>,
+}
+
+impl PlacementWords {
+    pub fn take(call: &mut Call) -> PlacementWords {
+        let spatial = call.words.size();
+        let auto = call.words.int();
+        let mut list = || -> Vec<usize> {
+            let words = call.words.ints(spatial);
+            words.iter().map(|&word| word.max(0) as usize).collect()
+        };
+        PlacementWords {
+            auto,
+            lists: (0..6).map(|_| list()).collect(),
+        }
+    }
+
+    /// How many axes the window has.
+    pub fn spatial(&self) -> usize {
+        self.lists[0].len()
+    }
+
+    pub fn place(self, extents: &[usize], kernel: &[usize]) -> Placement {
+        let mut lists = self.lists.into_iter();
+        let mut list = || lists.next().unwrap_or_default();
+        let (strides, dilations, mut begin, end) = (list(), list(), list(), list());
+        let (extra, wanted) = (list(), list());
+        let mut shape = Vec::new();
+        for k in 0..extents.len() {
+            let span = extents[k].saturating_sub(1) * strides[k]
+                + extra[k]
+                + (kernel[k].max(1) - 1) * dilations[k]
+                + 1;
+            let target = match (wanted[k], self.auto) {
+                (0, 0) => span.saturating_sub(begin[k] + end[k]),
+                (0, 1) => span,
+                (0, _) => extents[k] * strides[k],
+                (extent, _) => extent,
+            };
+            if wanted[k] > 0 || self.auto > 1 {
+                let total = span.saturating_sub(target);
+                let less = total / 2;
+                begin[k] = if self.auto == 2 { less } else { total - less };
+            }
+            shape.push(target);
+        }
+        Placement {
+            strides,
+            dilations,
+            begin,
+            shape,
+        }
+    }
+}
+
 /// Words: groups, how many spatial axes, whether automatic padding wants the output to be the input
 /// times the stride (and more at the beginning), then per axis: stride, dilation, pad before, pad
 /// after, output padding, output extent (0: as the others say). Inputs: data, weights (channels,
 /// features, ...), bias (may be left out).
 fn conv_transpose<T: Number + 'static>(call: &mut Call) -> Answer {
     let groups = call.words.size().max(1);
-    let spatial = call.words.size();
-    let auto = call.words.int();
-    let mut list = || -> Vec<usize> {
-        let words = call.words.ints(spatial);
-        words.iter().map(|&word| word.max(0) as usize).collect()
-    };
-    let (strides, dilations, mut begin, end) = (list(), list(), list(), list());
-    let (extra, wanted) = (list(), list());
+    let words = PlacementWords::take(call);
+    let spatial = words.spatial();
     let (data, weights) = (call.tensor(0)?, call.tensor(1)?);
     if data.dims.len() != spatial + 2 || weights.dims.len() != spatial + 2 {
         return Err("its input has another rank than its window".to_string());
@@ -157,25 +219,12 @@ fn conv_transpose<T: Number + 'static>(call: &mut Call) -> Answer {
         return Err("its weights do not fit its input".to_string());
     }
     let (extents, kernel) = (&data.dims[2..], &weights.dims[2..]);
-    let mut shape = Vec::new();
-    for k in 0..spatial {
-        let span = extents[k].saturating_sub(1) * strides[k]
-            + extra[k]
-            + (kernel[k].max(1) - 1) * dilations[k]
-            + 1;
-        let target = match (wanted[k], auto) {
-            (0, 0) => span.saturating_sub(begin[k] + end[k]),
-            (0, 1) => span,
-            (0, _) => extents[k] * strides[k],
-            (extent, _) => extent,
-        };
-        if wanted[k] > 0 || auto > 1 {
-            let total = span.saturating_sub(target);
-            let less = total / 2;
-            begin[k] = if auto == 2 { less } else { total - less };
-        }
-        shape.push(target);
-    }
+    let Placement {
+        strides,
+        dilations,
+        begin,
+        shape,
+    } = words.place(extents, kernel);
     let (area, places): (usize, usize) = (extents.iter().product(), shape.iter().product());
     let taps: usize = kernel.iter().product();
     let mut out = call.room::<T>([&[data.dims[0], features * groups], &shape[..]].concat())?;

@@ -6,7 +6,7 @@ use crate::dynamic::ops::unary::Real;
 use crate::dynamic::ops::window::{unravel, Window, Words};
 
 /// The words of a window, and its extents before them.
-fn window(call: &mut Call) -> Result<Window, String> {
+pub fn window(call: &mut Call) -> Result<Window, String> {
     let rank = call.words.size();
     let kernel: Vec<usize> = call.words.ints(rank).iter().map(|&k| k as usize).collect();
     let words = Words::take(call);
@@ -114,7 +114,7 @@ fn average_pool<T: Real>(call: &mut Call) -> Answer {
     Ok(())
 }
 
-fn padded_taps(window: &Window, k: usize, at: usize) -> usize {
+pub fn padded_taps(window: &Window, k: usize, at: usize) -> usize {
     let limit = window.extents[k] + window.begin[k] + window.end[k];
     (0..window.kernel[k])
         .filter(|tap| at * window.strides[k] + tap * window.dilations[k] < limit)

@@ -37,13 +37,13 @@ impl<T: Real> Activation<T> {
 }
 
 /// What all directions share.
-struct Network<T> {
-    kind: i32,
-    steps: usize,
-    batch: usize,
-    inputs: usize,
-    hidden: usize,
-    gates: usize,
+pub struct Network<T> {
+    pub kind: i32,
+    pub steps: usize,
+    pub batch: usize,
+    pub inputs: usize,
+    pub hidden: usize,
+    pub gates: usize,
     clip: T,
     /// GRU: whether the reset gate is applied after the product. LSTM: whether input and forget gate
     /// are one.
@@ -75,17 +75,8 @@ impl<T: Real> Network<T> {
         }
     }
 
-    /// Runs one direction. `x` is steps by batch by inputs; `h` and `c` are batch by hidden, and hold
-    /// the last state afterwards; `write` gets every (step, batch element, state).
-    fn run(
-        &self,
-        direction: &Direction<T>,
-        x: &[T],
-        lengths: &[usize],
-        h: &mut [T],
-        c: &mut [T],
-        mut write: impl FnMut(usize, usize, &[T]),
-    ) {
+    /// Runs one direction.
+    fn run(&self, direction: &Direction<T>, pass: &mut Pass<T>) {
         let (hidden, wide) = (self.hidden, self.gates * self.hidden);
         let weights = turned(direction.weights, wide, self.inputs);
         let recurrence = turned(direction.recurrence, wide, hidden);
@@ -96,15 +87,23 @@ impl<T: Real> Network<T> {
                 row.copy_from_slice(&bias[..wide]);
             }
         }
-        multiply_into(x, &weights, wide, &mut projected, wide, self.inputs, wide);
+        multiply_into(
+            pass.x,
+            &weights,
+            wide,
+            &mut projected,
+            wide,
+            self.inputs,
+            wide,
+        );
         let mut fed_back = vec![T::ZERO; wide];
         for step in 0..self.steps {
             for b in 0..self.batch {
-                if step >= lengths[b] {
+                if step >= pass.lengths[b] {
                     continue;
                 }
                 let t = match direction.is_reverse {
-                    true => lengths[b] - 1 - step,
+                    true => pass.lengths[b] - 1 - step,
                     false => step,
                 };
                 let start = (t * self.batch + b) * wide;
@@ -113,15 +112,15 @@ impl<T: Real> Network<T> {
                     Some(bias) => fed_back.copy_from_slice(&bias[wide..2 * wide]),
                     None => fed_back.fill(T::ZERO),
                 }
-                let h = &mut h[b * hidden..(b + 1) * hidden];
+                let h = &mut pass.h[b * hidden..(b + 1) * hidden];
                 multiply_into(h, &recurrence, wide, &mut fed_back, wide, hidden, wide);
-                let c = &mut c[b * hidden..(b + 1) * hidden];
+                let c = &mut pass.c[b * hidden..(b + 1) * hidden];
                 match self.kind {
                     0 => self.plain(direction, gates, &fed_back, h),
                     1 => self.gru(direction, gates, &mut fed_back, &recurrence, h),
                     _ => self.lstm(direction, gates, &fed_back, h, c),
                 }
-                write(t, b, h);
+                pass.write(t, b, hidden);
             }
         }
     }
@@ -214,6 +213,75 @@ fn exchanged<T: Copy>(data: &Tensor) -> Result<Tensor, Failure> {
 /// activations for each direction: number, alpha, beta. Inputs: data, weights, recurrence, bias,
 /// lengths, first state, first cell, peepholes. Outputs: all states, the last state, the last cell.
 fn recurrent<T: Real>(call: &mut Call) -> Answer {
+    let (weights, recurrence) = (call.tensor(1)?, call.tensor(2)?);
+    let optional = |i: usize| match call.has(i) {
+        true => call.tensor(i).map(Some),
+        false => Ok(None),
+    };
+    let (bias, peepholes) = (optional(3)?, optional(7)?);
+    run_directions::<T>(call, |network, pass| {
+        let (count, d, hidden) = (pass.directions, pass.number, network.hidden);
+        let wide = network.gates * hidden;
+        let fits = |given: &Option<Tensor>, each: usize| {
+            (given.as_ref()).map_or(true, |given| given.count() == count * each)
+        };
+        if weights.count() != count * wide * network.inputs
+            || recurrence.count() != count * wide * hidden
+        {
+            return Err("its weights do not fit its input".to_string());
+        }
+        if !fits(&bias, 2 * wide) || !fits(&peepholes, 3 * hidden) {
+            return Err("its operands do not fit together".to_string());
+        }
+        let direction = Direction {
+            weights: part(&weights, d, wide * network.inputs),
+            recurrence: part(&recurrence, d, wide * hidden),
+            bias: bias.as_ref().map(|b| part(b, d, 2 * wide)),
+            peepholes: peepholes.as_ref().map(|p| part(p, d, 3 * hidden)),
+            activations: pass.activations,
+            is_reverse: pass.is_reverse,
+        };
+        network.run(&direction, pass);
+        Ok(())
+    })
+}
+
+/// Part `number` of a tensor that has parts of so many elements.
+pub fn part<T>(given: &Tensor, number: usize, each: usize) -> &[T] {
+    &given.items()[number * each..(number + 1) * each]
+}
+
+/// One direction of a network over a batch of sequences.
+pub struct Pass<'a, T> {
+    pub directions: usize,
+    pub number: usize,
+    pub is_reverse: bool,
+    activations: [Activation<T>; 3],
+    /// Steps by batch by inputs.
+    pub x: &'a [T],
+    /// Of every sequence.
+    pub lengths: &'a [usize],
+    /// Batch by hidden: first the initial state, then the last one.
+    pub h: &'a mut [T],
+    pub c: &'a mut [T],
+    /// All states: steps by directions by batch by hidden.
+    all: &'a mut [T],
+}
+
+impl<T: Copy> Pass<'_, T> {
+    /// Keeps the state of a batch element as that of a step.
+    pub fn write(&mut self, step: usize, b: usize, hidden: usize) {
+        let place = (step * self.directions + self.number) * self.lengths.len() + b;
+        self.all[place * hidden..(place + 1) * hidden]
+            .copy_from_slice(&self.h[b * hidden..(b + 1) * hidden]);
+    }
+}
+
+/// Everything but the weights: see `recurrent`, whose words follow next.
+pub fn run_directions<T: Real>(
+    call: &mut Call,
+    mut run: impl FnMut(&Network<T>, &mut Pass<T>) -> Answer,
+) -> Answer {
     let (kind, hidden, count) = (call.words.int(), call.words.size(), call.words.size());
     let (reverse, batch_first) = (call.words.flag(), call.words.flag());
     let flag = call.words.flag();
@@ -237,26 +305,20 @@ fn recurrent<T: Real>(call: &mut Call) -> Answer {
         clip,
         flag,
     };
-    let (weights, recurrence) = (call.tensor(1)?, call.tensor(2)?);
-    let given = |i: usize, each: usize| -> Result<Option<Tensor>, Failure> {
+    let given = |i: usize| -> Result<Option<Tensor>, Failure> {
         if !call.has(i) {
             return Ok(None);
         }
         let mut tensor = call.tensor(i)?;
-        if (i == 5 || i == 6) && batch_first {
+        if batch_first {
             tensor = exchanged::<T>(&tensor)?;
         }
-        if tensor.count() != count * each {
+        if tensor.count() != count * batch * hidden {
             return Err("its operands do not fit together".to_string());
         }
         Ok(Some(tensor))
     };
-    let wide = gates * hidden;
-    if weights.count() != count * wide * inputs || recurrence.count() != count * wide * hidden {
-        return Err("its weights do not fit its input".to_string());
-    }
-    let (bias, peepholes) = (given(3, 2 * wide)?, given(7, 3 * hidden)?);
-    let (first_h, first_c) = (given(5, batch * hidden)?, given(6, batch * hidden)?);
+    let (first_h, first_c) = (given(5)?, given(6)?);
     let lengths: Vec<usize> = match call.has(4) {
         true => call
             .numbers(4)?
@@ -278,17 +340,6 @@ fn recurrent<T: Real>(call: &mut Call) -> Answer {
             alpha: T::of(call.words.float().into()),
             beta: T::of(call.words.float().into()),
         };
-        let direction = Direction {
-            weights: &weights.items::<T>()[d * wide * inputs..(d + 1) * wide * inputs],
-            recurrence: &recurrence.items::<T>()[d * wide * hidden..(d + 1) * wide * hidden],
-            bias: bias
-                .as_ref()
-                .map(|b| &b.items::<T>()[d * 2 * wide..(d + 1) * 2 * wide]),
-            peepholes: (peepholes.as_ref())
-                .map(|p| &p.items::<T>()[d * 3 * hidden..(d + 1) * 3 * hidden]),
-            activations: [activation(), activation(), activation()],
-            is_reverse: reverse || d == 1,
-        };
         let part = d * batch * hidden..(d + 1) * batch * hidden;
         let h = &mut last_h.items_mut::<T>()[part.clone()];
         let c = &mut last_c.items_mut::<T>()[part.clone()];
@@ -298,11 +349,18 @@ fn recurrent<T: Real>(call: &mut Call) -> Answer {
                 None => state.fill(T::ZERO),
             }
         }
-        let all = all.items_mut::<T>();
-        network.run(&direction, data.items(), &lengths, h, c, |t, b, state| {
-            let start = ((t * count + d) * batch + b) * hidden;
-            all[start..start + hidden].copy_from_slice(state);
-        });
+        let mut pass = Pass {
+            directions: count,
+            number: d,
+            is_reverse: reverse || d == 1,
+            activations: [activation(), activation(), activation()],
+            x: data.items(),
+            lengths: &lengths,
+            h,
+            c,
+            all: all.items_mut(),
+        };
+        run(&network, &mut pass)?;
     }
     if batch_first {
         // batch, steps, directions, hidden; and batch, directions, hidden.

@@ -96,8 +96,10 @@ fn row_of<T: Number>(row: &[T], start: T, combine: impl Fn(T, T) -> T + Copy) ->
     let chunks = row.chunks_exact(LANES);
     let rest = chunks.remainder();
     for chunk in chunks {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane = combine(*lane, x);
+        // By index, which becomes vectors; an iterator of pairs is called.
+        #[allow(clippy::needless_range_loop)]
+        for i in 0..LANES {
+            lanes[i] = combine(lanes[i], chunk[i]);
         }
     }
     lanes.iter().chain(rest).fold(start, |a, &b| combine(a, b))

@@ -60,6 +60,15 @@ fn pick<T: Copy>(
     if inner == 0 {
         return;
     }
+    if inner == 1 {
+        // To copy single elements as slices would be a call for each.
+        for (o, row) in to.chunks_exact_mut(chosen.len().max(1)).enumerate() {
+            let from = &from[o * extent..(o + 1) * extent];
+            let pairs = row.iter_mut().zip(chosen);
+            pairs.for_each(|(place, &i)| *place = from[i]);
+        }
+        return;
+    }
     let mut places = to.chunks_exact_mut(inner);
     for o in 0..outer {
         for (&i, place) in chosen.iter().zip(&mut places) {
