@@ -134,7 +134,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
     """
     from wasmgraph.link import find_rust, link
     from wasmgraph.optimise import Options
-    from wasmgraph.verification import find_onnxruntime
+    from wasmgraph.reference import find_onnxruntime
 
     if simd not in SIMD_LEVELS:
         raise InputError(f"unknown SIMD level {simd!r}; there are {', '.join(SIMD_LEVELS)}")

@@ -40,6 +40,8 @@ THREAD_FUNCTIONS = ("wg_work", "wg_stop")
 
 SHARED_MEMORY = ("env", "memory")
 
+PAGE_NBYTES = 65536
+
 ABI_EXPORTS = frozenset({"memory", *ABI_FUNCTIONS, *OPTIONAL_FUNCTIONS})
 
 # In the order in which a module has them.
@@ -380,6 +382,38 @@ def add_custom_section(data: bytes, name: str, payload: bytes) -> bytes:
     for _ in _sections(data):
         pass
     return data + custom_section(name, payload)
+
+
+def with_memory_maximum(data: bytes, pages: int) -> bytes:
+    """The module whose own memory can grow to so many pages at most; less if it says less itself.
+
+    For engines that have no limit of their own. A memory that is imported stays as it is: who
+    makes it can bound it.
+
+    Raises:
+        LoadError: `data` is not a wasm module, or its memory begins with more.
+    """
+    pieces: list[bytes | memoryview] = [MAGIC]
+    view = memoryview(data)
+    for section in _sections(data):
+        if section.number == 0 or section.name != "memory":
+            pieces.append(view[section.start : section.end])
+            continue
+        reader = _Reader(data, section.contents, section.end, "section 'memory'")
+        memories = [_bounded(reader, pages) for _ in range(reader.number())]
+        contents = encode_number(len(memories)) + b"".join(memories)
+        pieces += (bytes([section.number]), encode_number(len(contents)), contents)
+    return b"".join(pieces)
+
+
+def _bounded(reader: _Reader, pages: int) -> bytes:
+    """A memory's limits as bytes, its maximum at most `pages`."""
+    memory = reader.limits()
+    most = pages if memory.maximum is None else min(pages, memory.maximum)
+    if memory.minimum > most:
+        raise reader.fail(f"the memory begins with {memory.minimum} pages, allowed are {most}")
+    flags = 1 | memory.shared << 1 | memory.is_64bit << 2
+    return bytes([flags]) + encode_number(memory.minimum) + encode_number(most)
 
 
 def keep_names(data: bytes, exports: Collection[str], functions: Collection[str]) -> bytes:

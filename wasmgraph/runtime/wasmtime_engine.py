@@ -11,6 +11,7 @@ import hashlib
 import math
 import platform
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,11 +20,12 @@ import wasmtime
 
 from wasmgraph.errors import LoadError
 from wasmgraph.runtime import cache as native_cache
-from wasmgraph.runtime.base import Capabilities, GraphFile, Limits
+from wasmgraph.runtime.base import GraphFile, Limits
 from wasmgraph.runtime.crew import wait_for
 from wasmgraph.runtime.sandbox import Console, define_wasi
 from wasmgraph.runtime.wasmtime_instance import INITIALIZE, WasmtimeInstance, first_line
-from wasmgraph.runtime.wasmtime_memory import SharedMemory, check_start, make_shared
+from wasmgraph.runtime.wasmtime_memory import SharedMemory, make_shared
+from wasmgraph.runtime.wasmtime_status import CAPABILITIES
 from wasmgraph.runtime.watchdog import Watchdog
 from wasmgraph.wasmfile import SHARED_MEMORY
 
@@ -77,25 +79,19 @@ class WasmtimeEngine:
     """Wasmtime in this process; see `wasmgraph.runtime.base.Engine`."""
 
     name = "wasmtime"
-    capabilities = Capabilities(
-        simd=True, relaxed_simd=True, threads=True, memory_limit=True, time_limit=True
-    )
+    capabilities = CAPABILITIES
 
     def load(
         self, file: GraphFile, limits: Limits, *, cache: bool, threads: int = 1
     ) -> WasmtimeProgram:
         """Compile a graph, or take its native code from the cache; see the interface."""
-        if threads > 1 and not file.metadata.threads:
-            raise LoadError(
-                f"{file.path} was compiled for one thread, not for {threads}",
-                hint="compile the model with --threads",
-            )
+        began = time.perf_counter()
         settings = Settings(epochs=limits.seconds is not None, threads=file.metadata.threads)
         engine = wasmtime.Engine(settings.config())
         store = native_cache.open_cache() if cache else None
         if store is None:
             code = _compile(file, engine, file.source.read())
-            return WasmtimeProgram(file, engine, code, limits, threads)
+            return WasmtimeProgram(file, engine, code, limits, threads, began)
         entry = _entry_id(store.digest_of(file.source), settings)
         module = store.load(entry, functools.partial(wasmtime.Module.deserialize_file, engine))
         if module is None:
@@ -104,7 +100,10 @@ class WasmtimeEngine:
             # Under the digest of what was compiled: the file may have changed since it was hashed.
             entry = _entry_id(hashlib.sha256(data).hexdigest(), settings)
             store.store(entry, module.serialize())
-        return WasmtimeProgram(file, engine, module, limits, threads)
+        return WasmtimeProgram(file, engine, module, limits, threads, began)
+
+    def close(self) -> None:
+        """Nothing is kept ready."""
 
 
 def _compile(file: GraphFile, engine: wasmtime.Engine, data: bytes) -> wasmtime.Module:
@@ -120,7 +119,11 @@ def _compile(file: GraphFile, engine: wasmtime.Engine, data: bytes) -> wasmtime.
 
 
 class WasmtimeProgram:
-    """A compiled graph; see `wasmgraph.runtime.base.Program`."""
+    """A compiled graph; see `wasmgraph.runtime.base.Program`.
+
+    Args:
+        began: When loading it did, as `time.perf_counter` has it.
+    """
 
     def __init__(
         self,
@@ -129,6 +132,7 @@ class WasmtimeProgram:
         module: wasmtime.Module,
         limits: Limits,
         threads: int,
+        began: float,
     ) -> None:
         self.file = file
         self.threads = threads
@@ -156,6 +160,7 @@ class WasmtimeProgram:
             self.probe = wasmtime.Module(engine, _probe(self.functions))
         except wasmtime.WasmtimeError as error:
             raise LoadError(f"{file.path} cannot be linked: {first_line(error)}") from error
+        self.load_ms = 1e3 * (time.perf_counter() - began)
 
     def instantiate(self) -> WasmtimeInstance:
         """A new instance; see the interface."""
@@ -217,7 +222,6 @@ class WasmtimeProgram:
             memory = {item.name: item.type for item in self._module.exports}.get("memory")
         if not isinstance(memory, wasmtime.MemoryType):
             raise LoadError(f"{self.file.path} is not a graph: it has no memory")
-        check_start(self.file, memory, self.limits)
         return memory if self.file.metadata.threads else None
 
 
