@@ -104,6 +104,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
     winograd: bool = True,
     threads: bool = False,
     dynamic: Collection[str] = (),
+    by_sample: bool = True,
     reporter: Reporter = SILENT,
 ) -> CompileReport:
     """Compile an ONNX model into one WebAssembly file.
@@ -126,6 +127,8 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
             large kernels are cut into parts. The results stay the same, bit for bit.
         dynamic: Names of axes that stay open, or of inputs whose axes all do. Axes that the model
             leaves open and `shapes` does not fix stay open too.
+        by_sample: Whether a model that leaves only a batch open, and treats every sample alone, is
+            compiled for one sample and run once for each. Else it becomes a dynamic graph.
         reporter: Told about stages.
 
     Raises:
@@ -148,7 +151,9 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
     with ExitStack() as stack:
         unfinished = stack.enter_context(replaced_when_done(target))
         kept = bundle_dir and stack.enter_context(folder_filled_when_done(Path(bundle_dir)))
-        options = Options(winograd=winograd, threads=threads, fused=simd == "relaxed")
+        options = Options(
+            winograd=winograd, threads=threads, fused=simd == "relaxed", by_sample=by_sample
+        )
         bundle = make_bundle(model, shapes, simd, options, seconds, reporter, dynamic)
         with stage(reporter, "link", seconds):
             linked = link(bundle, unfinished, reporter)
@@ -229,21 +234,28 @@ def make_bundle(
     from wasmgraph.optimise.options import DEFAULT
 
     seconds = {} if seconds is None else seconds
+    options = options or DEFAULT
     with _ONE_AT_A_TIME, interrupts_kept():
         with stage(reporter, "import", seconds):
             loaded = model if isinstance(model, LoadedModel) else load_model(model)
-            imported = import_model(loaded, shapes, reporter, dynamic)
-            if imported.dynamic is not None and options is not None and options.threads:
+            imported = import_model(
+                loaded,
+                shapes,
+                reporter,
+                dynamic,
+                by_sample=options.by_sample,
+                threads=options.threads,
+            )
+            if imported.dynamic is not None and options.threads:
                 raise UnsupportedModelError(
                     f"{loaded.name} has {imported.dynamic.reason}: such a graph runs on one thread",
                     hint="leave out --threads, or fix all shapes with --shape",
                 )
         if imported.dynamic is not None:
             with stage(reporter, "codegen", seconds):
-                chosen = options or DEFAULT
-                return _build_dynamic(imported.source, imported.dynamic, simd, chosen)
+                return _build_dynamic(imported.source, imported.dynamic, simd, options)
         with stage(reporter, "optimise", seconds):
-            program = optimise(imported, reporter, options or DEFAULT)
+            program = optimise(imported, reporter, options)
         with stage(reporter, "lower", seconds):
             lowered = lower(program, simd, reporter)
         with stage(reporter, "codegen", seconds):

@@ -16,7 +16,9 @@ import pytest
 import wasmgraph
 from tests.batching.models import MODELS, floats, inputs
 from wasmgraph import backend
+from wasmgraph.compiler import make_bundle
 from wasmgraph.errors import InferenceError, InputError, MemoryLimitExceeded, RunTimeout
+from wasmgraph.optimise import Options
 
 ONE_BY_ONE = "the graph for one sample, run once per sample"
 
@@ -124,3 +126,9 @@ def test_the_backend_takes_batches(compiled: Callable[[str], tuple[Path, Path]])
         given = inputs("attention", samples)
         [found] = prepared.run(given)
         np.testing.assert_allclose(found, session.run(None, given)[0], 1e-3, 1e-4)
+
+
+def test_a_model_can_be_kept_whole(compiled: Callable[[str], tuple[Path, Path]]) -> None:
+    graph = make_bundle(compiled("attention")[0], options=Options(by_sample=False)).graph
+    assert graph.dynamic is not None
+    assert graph.openness.startswith("dynamic (open axes batch); fixed shapes")

@@ -75,6 +75,9 @@ def import_model(
     shapes: Mapping[str, Sequence[int]] | None = None,
     reporter: Reporter = SILENT,
     dynamic: Collection[str] = (),
+    *,
+    by_sample: bool = True,
+    threads: bool = False,
 ) -> ImportedModel:
     """Turn a loaded model into Relax where its shapes are static, else into a dynamic model.
 
@@ -87,6 +90,8 @@ def import_model(
         shapes: Extents by input name, for dynamic axes or to replace fixed ones.
         reporter: Told what is going on.
         dynamic: Names of axes that stay open, or of inputs whose axes all do.
+        by_sample: Whether a model that leaves only a batch open may be compiled for one sample.
+        threads: Whether it is for several threads, which dynamic models have no use for.
 
     Raises:
         ModelError: shapes contradict each other.
@@ -109,7 +114,9 @@ def import_model(
     network, is_open = fresh()
     reporter.log(f"{len(network.nodes)} nodes, opset {network.opset}")
     if is_open:
-        return _open_model(source, lambda: fresh()[0], reporter)
+        if not by_sample:
+            return ImportedModel(source, None, _dynamic_model(network, "open axes", reporter))
+        return _open_model(source, lambda: fresh()[0], reporter, threads=threads)
     try:
         return ImportedModel(source, static_graph(network, reporter))
     except UnsupportedModelError as error:
@@ -124,7 +131,9 @@ def import_model(
             raise (other if _have_converters(error.obstacles) else error) from None
 
 
-def _open_model(source: Source, fresh: Callable[[], Network], reporter: Reporter) -> ImportedModel:
+def _open_model(
+    source: Source, fresh: Callable[[], Network], reporter: Reporter, *, threads: bool
+) -> ImportedModel:
     """A model with open axes: that of one sample where a batch can run sample by sample."""
     from wasmgraph.importer.batching import Mixed, batch_axis, for_batch, is_little_work, separate
 
@@ -143,7 +152,7 @@ def _open_model(source: Source, fresh: Callable[[], Network], reporter: Reporter
     except (Mixed, UnsupportedModelError) as reason:
         reporter.log(f"not sample by sample: {reason}")
         return whole(str(reason))
-    if is_little_work(network):
+    if is_little_work(network) and not threads:
         # Unless it takes what dynamic graphs lack.
         with suppress(UnsupportedModelError):
             return whole("a sample is less work than to change from one to the next")

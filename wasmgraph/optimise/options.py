@@ -16,11 +16,13 @@ class Options:
             same bit by bit.
         fused: Prefer shapes of kernels that suit multiplications and additions in one instruction,
             as relaxed SIMD has them.
+        by_sample: Compile a model that treats every sample of a batch alone for one of them.
     """
 
     winograd: bool = True
     threads: bool = False
     fused: bool = False
+    by_sample: bool = True
 
 
 DEFAULT = Options()
