@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import pytest
 
@@ -29,9 +28,3 @@ def need_engine(name: str) -> None:
     reason = why_missing(name)
     if reason is not None:
         pytest.skip(f"no runtime {name}: {reason}")
-
-
-needs_host_script = pytest.mark.skipif(
-    not (Path(__file__).parents[1] / "toolchain" / "javascript" / "host.mjs").is_file(),
-    reason="toolchain/javascript/host.mjs is not there yet",
-)

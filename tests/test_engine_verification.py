@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from tests.bundles import SCALE_WEIGHTS, scale_bundle
-from tests.engines import needs_host_script
 from tests.runtime.test_host_process import HOST
 from tests.test_verification import scale_model
 from wasmgraph import verify_engines
@@ -63,7 +62,6 @@ def test_every_engine_that_is_here_agrees_to_the_bit(scale_wasm: Path) -> None:
     assert report.to_json()["engines"][0]["identical"] is True
 
 
-@needs_host_script
 def test_another_bit_is_a_verification_error(scale_wasm: Path, pretend_node: None) -> None:
     report = verify_engines(scale_wasm, MODEL, X, runtimes=["node"], seconds=0, atol=1e9)
     assert [engine.runtime for engine in report.engines] == ["wasmtime", "node"]
@@ -73,7 +71,6 @@ def test_another_bit_is_a_verification_error(scale_wasm: Path, pretend_node: Non
         report.raise_if_disagree()
 
 
-@needs_host_script
 def test_disagreement_with_onnxruntime_names_the_engine(
     scale_wasm: Path, pretend_node: None
 ) -> None:
@@ -82,7 +79,6 @@ def test_disagreement_with_onnxruntime_names_the_engine(
         report.raise_if_disagree()
 
 
-@needs_host_script
 def test_relaxed_results_may_differ(
     scale_wasm: Path, tmp_path: Path, pretend_node: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,7 +99,6 @@ def test_relaxed_results_may_differ(
     assert report.agrees
 
 
-@needs_host_script
 def test_an_engine_that_fails_is_in_the_report(
     scale_wasm: Path, tmp_path: Path, pretend_node: None
 ) -> None:

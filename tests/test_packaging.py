@@ -92,7 +92,8 @@ def test_the_wheel_holds_the_crate_with_its_lock_file(contents: set[str]) -> Non
 
 def test_the_wheel_holds_what_runs_of_the_javascript_package(contents: set[str]) -> None:
     package = CHECKOUT / "toolchain" / "javascript"
-    files = [package / "package.json", package / "host.mjs", *(package / "src").rglob("*")]
+    names = ("package.json", "host.html", "host.mjs", "page.mjs", "requests.mjs")
+    files = [*(package / name for name in names), *(package / "src").rglob("*")]
     expected = {JAVASCRIPT + str(path.relative_to(package)) for path in files}
     assert {name for name in contents if name.startswith(JAVASCRIPT)} == expected
 
@@ -110,7 +111,7 @@ def test_the_wheel_holds_nothing_else(contents: set[str]) -> None:
     top = {name.split("/")[0] for name in contents}
     assert {name for name in top if not name.endswith(".dist-info")} == {"wasmgraph"}
     suffixes = {Path(name).suffix for name in contents if name.startswith("wasmgraph/")}
-    sources = {".py", ".rs", ".js", ".mjs", ".go"}
+    sources = {".py", ".rs", ".js", ".html", ".mjs", ".go"}
     assert suffixes == {*sources, ".typed", ".toml", ".lock", ".json", ".mod", ".sum"}
 
 

@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from wasmgraph.atomic import folder_filled_when_done, replaced_when_done
-from wasmgraph.bundle import SIMD_LEVELS, Bundle, SimdLevel, Source, Tensor, write_bundle
+from wasmgraph.bundle import (
+    SIMD_LEVELS,
+    WEIGHT_FORMATS,
+    Bundle,
+    SimdLevel,
+    Source,
+    Tensor,
+    WeightFormat,
+    write_bundle,
+)
 from wasmgraph.dynamic.program import all_nodes, operators
 from wasmgraph.errors import InputError, UnsupportedModelError
 from wasmgraph.interrupts import interrupts_kept
@@ -47,7 +56,9 @@ class CompileReport:
         steps: How many kernel calls one run makes; of a dynamic graph how many nodes it has.
         dynamic: Whether some shapes are known at run time only and nodes run one by one.
         openness: What of the shapes a run decides, and how it copes; empty where all are fixed.
-        sizes: Bytes of "file", "code" (the file less its weights), "weights", "arena" and "io".
+        rounded: As what weights were rounded to be stored smaller; None where they are the model's.
+        sizes: Bytes of "file", "code" (the file less its weights), "weights", "arena" and "io"; and
+            of "wide_weights", what the weights would be if every float were a float32.
         seconds: Wall time by stage.
         verification: The comparison with onnxruntime, or None where it was not asked for.
     """
@@ -62,6 +73,7 @@ class CompileReport:
     steps: int
     dynamic: bool
     openness: str
+    rounded: WeightFormat | None
     sizes: Mapping[str, int]
     seconds: Mapping[str, float]
     verification: VerifyReport | None
@@ -83,6 +95,7 @@ class CompileReport:
             "steps": self.steps,
             "dynamic": self.dynamic,
             "openness": self.openness,
+            "rounded": self.rounded,
             "sizes": dict(self.sizes),
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
             "verification": None if self.verification is None else self.verification.to_json(),
@@ -105,6 +118,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
     threads: bool = False,
     dynamic: Collection[str] = (),
     by_sample: bool = True,
+    weights: WeightFormat | None = None,
     reporter: Reporter = SILENT,
 ) -> CompileReport:
     """Compile an ONNX model into one WebAssembly file.
@@ -129,6 +143,11 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
             leaves open and `shapes` does not fix stay open too.
         by_sample: Whether a model that leaves only a batch open, and treats every sample alone, is
             compiled for one sample and run once for each. Else it becomes a dynamic graph.
+        weights: How large weights of convolutions, products and tables are stored: "f32"; "f16",
+            rounded to half precision; "int8", rounded to 255 steps per output channel. None stores
+            them in as few bytes as hold them exactly. They are computed with in float32 always.
+            Rounded ones are verified against a model whose weights were rounded the same way; what
+            the rounding costs is reported besides.
         reporter: Told about stages.
 
     Raises:
@@ -141,6 +160,8 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
 
     if simd not in SIMD_LEVELS:
         raise InputError(f"unknown SIMD level {simd!r}; there are {', '.join(SIMD_LEVELS)}")
+    if weights not in (None, *WEIGHT_FORMATS):
+        raise InputError(f"unknown format of weights {weights!r}: {', '.join(WEIGHT_FORMATS)}")
     # What is missing or cannot be written is said now, not after a minute of work.
     find_rust()
     if verify:
@@ -152,9 +173,13 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
         unfinished = stack.enter_context(replaced_when_done(target))
         kept = bundle_dir and stack.enter_context(folder_filled_when_done(Path(bundle_dir)))
         options = Options(
-            winograd=winograd, threads=threads, fused=simd == "relaxed", by_sample=by_sample
+            winograd=winograd,
+            threads=threads,
+            fused=simd == "relaxed",
+            by_sample=by_sample,
+            small_weights=weights != "f32",
         )
-        bundle = make_bundle(model, shapes, simd, options, seconds, reporter, dynamic)
+        bundle = make_bundle(model, shapes, simd, options, seconds, reporter, dynamic, weights)
         with stage(reporter, "link", seconds):
             linked = link(bundle, unfinished, reporter)
         if verify:
@@ -183,12 +208,14 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
         steps=len(bundle.graph.steps) if program is None else len(list(all_nodes(program.body))),
         dynamic=program is not None,
         openness=bundle.graph.openness,
+        rounded=bundle.graph.rounded,
         sizes={
             "file": linked.file_nbytes,
             "code": linked.code_nbytes,
             "weights": linked.weights_nbytes,
             "arena": linked.arena_nbytes,
             "io": linked.io_nbytes,
+            "wide_weights": bundle.graph.wide_nbytes,
         },
         seconds=seconds,
         verification=verification,
@@ -213,12 +240,13 @@ def make_bundle(
     seconds: dict[str, float] | None = None,
     reporter: Reporter = SILENT,
     dynamic: Collection[str] = (),
+    weights: WeightFormat | None = None,
 ) -> Bundle:
     """All stages before the linker.
 
     Args:
         model: A path, a model in memory, or what `importer.load_model` gave.
-        shapes, simd, dynamic: As for `compile`.
+        shapes, simd, dynamic, weights: As for `compile`.
         options: What else was chosen.
         seconds: Gets the wall time of each stage.
         reporter: Told about stages.
@@ -243,6 +271,7 @@ def make_bundle(
                 shapes,
                 reporter,
                 dynamic,
+                weights,
                 by_sample=options.by_sample,
                 threads=options.threads,
             )
@@ -260,7 +289,10 @@ def make_bundle(
             lowered = lower(program, simd, reporter)
         with stage(reporter, "codegen", seconds):
             bundle = generate(program, lowered, imported.source, simd, reporter)
-            return bundle if imported.batch is None else for_batches(bundle, imported.batch)
+            if imported.batch is not None:
+                bundle = for_batches(bundle, imported.batch)
+        rounded = weights if weights != "f32" else None
+        return replace(bundle, graph=replace(bundle.graph, rounded=rounded))
 
 
 def _build_dynamic(

@@ -87,6 +87,8 @@ class Inspection:
         sizes: Bytes by part: of a model "file" and "weights"; of a bundle its three files; of
             a graph "file", "code" (all but the weights) and "weights".
         producer: Versions of what made it, by name.
+        rounded: As what a graph's (or bundle's) weights were rounded to be stored smaller.
+        wide_weights: Bytes of its weights if every float were a float32; 0 where it does not say.
         abi: The version of the ABI a graph keeps to.
         imports, exports: A graph's, as "module.name" and "name".
         openness: What of the shapes a run decides, and how it copes.
@@ -106,6 +108,8 @@ class Inspection:
     steps: tuple[StepSummary, ...] = ()
     memory: MemoryPlan | None = None
     producer: Mapping[str, str] = field(default_factory=dict)
+    rounded: str | None = None
+    wide_weights: int = 0
     abi: int | None = None
     imports: tuple[str, ...] = ()
     exports: tuple[str, ...] = ()
@@ -202,6 +206,8 @@ def _inspect_bundle(folder: Path) -> Inspection:
         },
         producer=graph.producer,
         openness=graph.openness,
+        rounded=graph.rounded,
+        wide_weights=graph.wide_nbytes,
     )
 
 
@@ -232,6 +238,8 @@ def _inspect_graph(path: Path) -> Inspection:
         ),
         sizes={"file": module.nbytes, "code": sizes.code, "weights": sizes.weights},
         producer=metadata.producer,
+        rounded=metadata.rounded,
+        wide_weights=sizes.wide_weights,
         abi=metadata.abi,
         imports=tuple(f"{item.module}.{item.name}" for item in module.imports),
         exports=tuple(export.name for export in module.exports),

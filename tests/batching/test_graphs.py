@@ -132,3 +132,13 @@ def test_a_model_can_be_kept_whole(compiled: Callable[[str], tuple[Path, Path]])
     graph = make_bundle(compiled("attention")[0], options=Options(by_sample=False)).graph
     assert graph.dynamic is not None
     assert graph.openness.startswith("dynamic (open axes batch); fixed shapes")
+
+
+def test_its_weights_can_be_rounded(
+    compiled: Callable[[str], tuple[Path, Path]], tmp_path: Path
+) -> None:
+    report = wasmgraph.compile(compiled("network")[0], tmp_path / "f16.wasm", weights="f16")
+    assert report.rounded == "f16"
+    assert report.openness.endswith(ONE_BY_ONE)
+    assert report.verification is not None
+    assert report.verification.agrees

@@ -12,7 +12,7 @@ import pytest
 
 from tests.bundles import SCALE_WEIGHTS, endless_bundle, scale_bundle
 from tests.cli.conftest import Command
-from tests.engines import need_engine, needs_host_script
+from tests.engines import need_engine
 from tests.runtime.test_host_process import HOST
 from tests.test_verification import scale_model
 from wasmgraph.link import link
@@ -172,7 +172,6 @@ def test_a_missing_runtime_is_a_toolchain_error_by_name_and_a_line_among_all(
     assert wasmgraph(*run, "v8").code == 2
 
 
-@needs_host_script
 def test_an_engine_that_disagrees_leaves_with_11(
     wasmgraph: Command, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -25,7 +25,7 @@ from tests.bundles import (
     scale_bundle,
     trapping_bundle,
 )
-from tests.engines import need_engine, needs_host_script
+from tests.engines import need_engine
 from tests.hostile_graphs import HOSTILE, STRANGE, TIME_LIMIT, HostileGraph, StrangeGraph
 from tests.runtime.wat_graphs import WatGraph
 from wasmgraph.errors import (
@@ -413,7 +413,6 @@ def test_an_engine_that_is_not_here_says_how_to_get_it(
     assert caught.value.hint
 
 
-@needs_host_script
 def test_a_program_that_is_no_host_is_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, linked: Path
 ) -> None:

@@ -12,7 +12,7 @@ from wasmgraph.cli.inputs import input_range_option, seed_option, tolerance_opti
 from wasmgraph.cli.shapes import shapes_option
 
 if TYPE_CHECKING:
-    from wasmgraph.bundle import SimdLevel
+    from wasmgraph.bundle import SimdLevel, WeightFormat
 
 
 @click.command(
@@ -43,6 +43,13 @@ if TYPE_CHECKING:
     default="simd128",
     show_default=True,
     help="The vector instructions that the engine must have.",
+)
+@click.option(
+    "--weights",
+    type=click.Choice(["f32", "f16", "int8"]),
+    help="How large weights are stored: as float32, rounded to half precision, or rounded to 255 "
+    "steps per output channel; computing is in float32 always.  [default: in as few bytes as hold "
+    "the model's exactly]",
 )
 @click.option(
     "--bundle",
@@ -80,6 +87,7 @@ def command(
     shapes: dict[str, tuple[int, ...]],
     dynamic: tuple[str, ...],
     simd: SimdLevel,
+    weights: WeightFormat | None,
     bundle_dir: Path | None,
     verify: bool,
     rtol: float,
@@ -92,7 +100,8 @@ def command(
     """Compile MODEL.onnx into one self-contained .wasm file.
 
     An output agrees with onnxruntime where |a - b| <= atol + rtol * |b| everywhere; if one does
-    not, no file is written and the exit code is 11.
+    not, no file is written and the exit code is 11. With rounded weights that is onnxruntime on
+    the model with its weights rounded likewise; how far it is from the model itself is reported.
     """
     target = output or Path(f"{model.stem}.wasm")
     if target.resolve() == model.resolve():
@@ -114,6 +123,7 @@ def command(
             winograd=winograd,
             threads=threads,
             dynamic=dynamic,
+            weights=weights,
             reporter=reporter,
         )
 

@@ -144,10 +144,17 @@ def _metadata(graph: Graph, code_nbytes: int, rust: RustToolchain) -> Metadata:
         threads=graph.threads,
         inputs=tuple(TensorInfo(t.name, t.dtype, t.shape) for t in graph.inputs),
         outputs=tuple(TensorInfo(t.name, t.dtype, t.shape) for t in graph.outputs),
-        sizes=Sizes(code_nbytes, graph.params_nbytes, graph.arena_nbytes, graph.io_nbytes),
+        sizes=Sizes(
+            code_nbytes,
+            graph.params_nbytes,
+            graph.arena_nbytes,
+            graph.io_nbytes,
+            graph.wide_nbytes,
+        ),
         kernels=tuple(KernelInfo(k.symbol, k.description) for k in graph.kernels),
         dynamic=graph.dynamic is not None,
         steps=_stages(graph.steps),
+        rounded=graph.rounded,
     )
 
 
