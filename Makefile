@@ -11,7 +11,7 @@ SAMPLE := samples/digits
 GO_MODULES := toolchain/go samples/go
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-models fuzz conformance bench lint clean
+.PHONY: help setup demo web test test-models fuzz conformance bench lint clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,14 @@ demo: setup ## Compile the sample network and let it read a picture of a seven
 	$(BIN)/wasmgraph compile $(SAMPLE)/digits.onnx -o build/digits.wasm
 	$(BIN)/wasmgraph run build/digits.wasm -i $(SAMPLE)/images/seven-148.png \
 	    --range 0-1 --labels $(SAMPLE)/labels.txt --top 3
+
+# PORT=number where 8000 is taken.
+web: setup ## The page in samples/browser, on this machine: draw a digit, the network reads it
+	@rm -rf build/web && mkdir -p build/web
+	cp samples/browser/*.html samples/browser/*.css samples/browser/*.js build/web
+	cp -r toolchain/javascript/src build/web/wasmgraph
+	$(BIN)/wasmgraph compile $(SAMPLE)/digits.onnx -o build/web/digits.wasm
+	$(BIN)/python samples/browser/serve.py build/web $(PORT)
 
 test: setup ## The test suite
 	$(BIN)/python -m pytest -m "not models"

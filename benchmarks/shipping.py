@@ -22,10 +22,8 @@ ORT_WEB_FILES = (
 )
 """What a web page with the wasm backend loads: the smallest bundle, and its only wasm."""
 
-HOST_FILES = tuple(
-    FOLDER / "node" / name for name in ("graph_host.mjs", "wasi.mjs", "threads.mjs", "helper.mjs")
-)
-"""What a JavaScript program needs to run a graph."""
+HOST_FILES = tuple(sorted((FOLDER.parent / "toolchain" / "javascript" / "src").glob("*.js")))
+"""What a JavaScript program needs to run a graph: the package, comments and all."""
 
 
 def shipped(files: tuple[Path, ...], node: Node, cache: Path) -> Shipped:

@@ -14,6 +14,7 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 CRATE = "wasmgraph/_toolchain/executor/"
+JAVASCRIPT = "wasmgraph/_toolchain/javascript/"
 GO_MODULE = "wasmgraph/_toolchain/go/"
 
 
@@ -89,6 +90,14 @@ def test_the_wheel_holds_the_crate_with_its_lock_file(contents: set[str]) -> Non
     assert {name for name in contents if name.startswith(CRATE)} == expected
 
 
+def test_the_wheel_holds_what_runs_of_the_javascript_package(contents: set[str]) -> None:
+    package = CHECKOUT / "toolchain" / "javascript"
+    names = ("package.json", "host.html", "host.mjs", "page.mjs", "requests.mjs")
+    files = [*(package / name for name in names), *(package / "src").rglob("*")]
+    expected = {JAVASCRIPT + str(path.relative_to(package)) for path in files}
+    assert {name for name in contents if name.startswith(JAVASCRIPT)} == expected
+
+
 def test_the_wheel_holds_the_go_module_without_its_tests(contents: set[str]) -> None:
     module = CHECKOUT / "toolchain" / "go"
     files = [module / "go.mod", module / "go.sum", *module.rglob("*.go")]
@@ -102,7 +111,8 @@ def test_the_wheel_holds_nothing_else(contents: set[str]) -> None:
     top = {name.split("/")[0] for name in contents}
     assert {name for name in top if not name.endswith(".dist-info")} == {"wasmgraph"}
     suffixes = {Path(name).suffix for name in contents if name.startswith("wasmgraph/")}
-    assert suffixes == {".py", ".typed", ".rs", ".toml", ".lock", ".go", ".mod", ".sum"}
+    sources = {".py", ".rs", ".js", ".html", ".mjs", ".go"}
+    assert suffixes == {*sources, ".typed", ".toml", ".lock", ".json", ".mod", ".sum"}
 
 
 def test_an_installed_wheel_links_the_bytes_that_the_checkout_links(

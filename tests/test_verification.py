@@ -24,8 +24,9 @@ from wasmgraph.errors import (
     VerificationError,
 )
 from wasmgraph.link import link
+from wasmgraph.reference import reference_outputs
 from wasmgraph.runtime.base import TensorSpec
-from wasmgraph.verification import VerifyReport, compare, reference_outputs, ulp_distance, verify
+from wasmgraph.verification import VerifyReport, compare, ulp_distance, verify
 
 
 def scale_model(weights: np.ndarray, *, as_input: bool = False) -> onnx.ModelProto:

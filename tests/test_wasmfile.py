@@ -21,10 +21,12 @@ from wasmgraph.wasmfile import (
     Memory,
     add_custom_section,
     check_graph,
+    custom_section,
     encode_number,
     keep_names,
     parse_wasm,
     read_metadata,
+    with_memory_maximum,
 )
 
 METADATA: dict[str, Any] = {
@@ -35,10 +37,11 @@ METADATA: dict[str, Any] = {
     "threads": False,
     "inputs": [{"name": "x", "dtype": "float32", "shape": [1, 2]}],
     "outputs": [{"name": "y", "dtype": "int64", "shape": []}],
-    "sizes": {"code": 1, "weights": 2, "arena": 3, "io": 4},
+    "sizes": {"code": 1, "weights": 2, "arena": 3, "io": 4, "wide_weights": 5},
     "kernels": [{"symbol": "add", "description": "add"}],
     "steps": [{"kernel": 0, "nodes": ["Add#0"], "flops": 0, "shares": 1}],
     "dynamic": False,
+    "rounded": "int8",
 }
 
 EVERYTHING = """(module
@@ -257,6 +260,7 @@ def changed(path: str, value: object) -> dict[str, Any]:
         ("inputs.0.shape", [1.5]),
         ("inputs.0.shape", [None]),
         ("dynamic", 0),
+        ("rounded", "int4"),
         ("inputs.0.shape", [2**31]),
         ("inputs.0.shape", [2**62, 0]),
         ("inputs.0.shape", [2**70]),
@@ -368,3 +372,38 @@ def test_memory_is_shared_where_the_graph_is_for_threads_and_only_there(
 def test_a_section_is_not_added_to_what_is_no_module() -> None:
     with pytest.raises(LoadError):
         add_custom_section(b"text", "note", b"")
+
+
+GROWS = """(module (memory (export "memory") {limits})
+  (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0))))"""
+
+
+@pytest.mark.parametrize(
+    ("limits", "pages", "most"),
+    [("2", 5, 5), ("2 9", 5, 5), ("2 3", 5, 3), ("2", 2, 2), ("0", 0, 0), ("2", 300, 300)],
+)
+def test_a_memory_can_be_given_a_maximum_that_engines_keep(
+    limits: str, pages: int, most: int
+) -> None:
+    original = wat(GROWS.format(limits=limits)) + custom_section("kept", b"as it is")
+    bounded = with_memory_maximum(original, pages)
+    before, after = parse_wasm(original), parse_wasm(bounded)
+    assert after.memory is not None
+    assert after.memory.maximum == most
+    assert (after.exports, after.custom) == (before.exports, before.custom)
+    engine = wasmtime.Engine()
+    store = wasmtime.Store(engine)
+    exports = wasmtime.Instance(store, wasmtime.Module(engine, bounded), []).exports(store)
+    minimum = after.memory.minimum
+    assert exports["grow"](store, most - minimum + 1) == -1
+    assert exports["grow"](store, most - minimum) == minimum
+
+
+def test_a_maximum_below_what_a_memory_begins_with_is_refused() -> None:
+    with pytest.raises(LoadError, match="begins with 2 pages, allowed are 1"):
+        with_memory_maximum(wat(GROWS.format(limits="2")), 1)
+
+
+def test_a_module_without_a_memory_of_its_own_stays_as_it_is() -> None:
+    for text in ("(module)", '(module (import "env" "memory" (memory 1)))'):
+        assert with_memory_maximum(wat(text), 3) == wat(text)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from wasmgraph import errors
     from wasmgraph.checking import CheckReport, check
     from wasmgraph.compiler import CompileReport, compile  # noqa: A004
+    from wasmgraph.engine_verification import verify_engines
     from wasmgraph.runtime import Graph, load
     from wasmgraph.verification import verify
 
@@ -26,6 +27,7 @@ _HOMES = {
     "Graph": "wasmgraph.runtime",
     "load": "wasmgraph.runtime",
     "verify": "wasmgraph.verification",
+    "verify_engines": "wasmgraph.engine_verification",
     "errors": "wasmgraph",
 }
 
@@ -39,6 +41,7 @@ __all__ = [
     "errors",
     "load",
     "verify",
+    "verify_engines",
 ]
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from wasmgraph.dynamic.program import DynamicProgram, program_from_json
 from wasmgraph.errors import ModelError
 
-BUNDLE_VERSION = 3
+BUNDLE_VERSION = 4
 ALIGNMENT = 64
 """Bytes. Every tensor starts at a multiple: one x86 cache line, so vector loads never split."""
 
@@ -33,6 +33,11 @@ Region = Literal["params", "io", "arena"]
 
 SimdLevel = Literal["none", "simd128", "relaxed"]
 SIMD_LEVELS: tuple[SimdLevel, ...] = ("none", "simd128", "relaxed")
+
+WeightFormat = Literal["f32", "f16", "int8"]
+WEIGHT_FORMATS: tuple[WeightFormat, ...] = ("f32", "f16", "int8")
+"""How large weights of products may be stored: as float32, as half precision, or as int8 with a
+scale per output channel."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +160,9 @@ class Graph:
         params_nbytes, io_nbytes, arena_nbytes: Sizes of the three regions in bytes.
         threads: Whether it was compiled to run on several threads.
         dynamic: What a graph runs instead of steps where shapes are known at run time only.
+        rounded: As what the model's weights were rounded to be stored smaller; None where they are
+            the model's own.
+        wide_nbytes: What `params_nbytes` would be if every float were a float32.
     """
 
     source: Source
@@ -170,6 +178,8 @@ class Graph:
     arena_nbytes: int
     threads: bool = False
     dynamic: DynamicProgram | None = None
+    rounded: WeightFormat | None = None
+    wide_nbytes: int = 0
     version: int = field(default=BUNDLE_VERSION)
 
 
@@ -273,6 +283,8 @@ def _graph_from_json(data: dict[str, Any]) -> Graph:
         raise ValueError(f"unknown SIMD level {data['simd']!r}")
     if not isinstance(data["threads"], bool):
         raise ValueError(f"threads is {data['threads']!r}, not true or false")
+    if data["rounded"] not in (None, *WEIGHT_FORMATS):
+        raise ValueError(f"weights are rounded to {data['rounded']!r}")
     _check_stages([s["stage"] for s in data["steps"]])
     return Graph(
         source=Source(**data["source"]),
@@ -301,6 +313,8 @@ def _graph_from_json(data: dict[str, Any]) -> Graph:
         arena_nbytes=data["arena_nbytes"],
         threads=data["threads"],
         dynamic=None if data["dynamic"] is None else program_from_json(data["dynamic"]),
+        rounded=data["rounded"],
+        wide_nbytes=int(data["wide_nbytes"]),
     )
 
 

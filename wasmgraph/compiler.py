@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from wasmgraph.atomic import folder_filled_when_done, replaced_when_done
-from wasmgraph.bundle import SIMD_LEVELS, Bundle, SimdLevel, Source, Tensor, write_bundle
+from wasmgraph.bundle import (
+    SIMD_LEVELS,
+    WEIGHT_FORMATS,
+    Bundle,
+    SimdLevel,
+    Source,
+    Tensor,
+    WeightFormat,
+    write_bundle,
+)
 from wasmgraph.dynamic.program import all_nodes, operators
 from wasmgraph.errors import InputError, UnsupportedModelError
 from wasmgraph.interrupts import interrupts_kept
@@ -21,6 +30,7 @@ if TYPE_CHECKING:
     import onnx
 
     from wasmgraph.importer import DynamicModel, LoadedModel
+    from wasmgraph.link import Kind
     from wasmgraph.optimise import Options
     from wasmgraph.verification import VerifyReport
 
@@ -40,19 +50,23 @@ class CompileReport:
     Attributes:
         path: The graph.
         source: The model it came from.
+        kind: Whether it is a "module" or a "component".
         simd: The SIMD level it needs.
         threads: Whether runs may use several threads.
         inputs, outputs: Names, dtypes and shapes.
         kernels: How many distinct kernels it holds.
         steps: How many kernel calls one run makes; of a dynamic graph how many nodes it has.
         dynamic: Whether some shapes are known at run time only.
-        sizes: Bytes of "file", "code" (the file less its weights), "weights", "arena" and "io".
+        rounded: As what weights were rounded to be stored smaller; None where they are the model's.
+        sizes: Bytes of "file", "code" (the file less its weights), "weights", "arena" and "io"; and
+            of "wide_weights", what the weights would be if every float were a float32.
         seconds: Wall time by stage.
         verification: The comparison with onnxruntime, or None where it was not asked for.
     """
 
     path: Path
     source: Source
+    kind: Kind
     simd: SimdLevel
     threads: bool
     inputs: tuple[Tensor, ...]
@@ -60,6 +74,7 @@ class CompileReport:
     kernels: int
     steps: int
     dynamic: bool
+    rounded: WeightFormat | None
     sizes: Mapping[str, int]
     seconds: Mapping[str, float]
     verification: VerifyReport | None
@@ -73,6 +88,7 @@ class CompileReport:
         return {
             "path": str(self.path),
             "model": {"name": self.source.name, "sha256": self.source.sha256},
+            "kind": self.kind,
             "simd": self.simd,
             "threads": self.threads,
             "inputs": [tensor(item) for item in self.inputs],
@@ -80,6 +96,7 @@ class CompileReport:
             "kernels": self.kernels,
             "steps": self.steps,
             "dynamic": self.dynamic,
+            "rounded": self.rounded,
             "sizes": dict(self.sizes),
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
             "verification": None if self.verification is None else self.verification.to_json(),
@@ -101,6 +118,8 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
     winograd: bool = True,
     threads: bool = False,
     dynamic: Collection[str] = (),
+    kind: Kind = "module",
+    weights: WeightFormat | None = None,
     reporter: Reporter = SILENT,
 ) -> CompileReport:
     """Compile an ONNX model into one WebAssembly file.
@@ -123,18 +142,29 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
             large kernels are cut into parts. The results stay the same, bit for bit.
         dynamic: Names of axes that stay open, or of inputs whose axes all do. Axes that the model
             leaves open and `shapes` does not fix stay open too.
+        kind: "module", or "component" for a WebAssembly component of toolchain/wit.
+        weights: How large weights of convolutions, products and tables are stored: "f32"; "f16",
+            rounded to half precision; "int8", rounded to 255 steps per output channel. None stores
+            them in as few bytes as hold them exactly. They are computed with in float32 always.
+            Rounded ones are verified against a model whose weights were rounded the same way; what
+            the rounding costs is reported besides.
         reporter: Told about stages.
 
     Raises:
         ModelError, UnsupportedModelError, InputError, ToolchainError: as their docstrings say.
         VerificationError: the outputs disagree; the graph is not written.
     """
-    from wasmgraph.link import find_rust, link
+    from wasmgraph.link import KINDS, check_kind, find_rust, link
     from wasmgraph.optimise import Options
-    from wasmgraph.verification import find_onnxruntime
+    from wasmgraph.reference import find_onnxruntime
 
     if simd not in SIMD_LEVELS:
         raise InputError(f"unknown SIMD level {simd!r}; there are {', '.join(SIMD_LEVELS)}")
+    if kind not in KINDS:
+        raise InputError(f"unknown kind {kind!r}; there are {', '.join(KINDS)}")
+    check_kind(kind, threads=threads)
+    if weights not in (None, *WEIGHT_FORMATS):
+        raise InputError(f"unknown format of weights {weights!r}: {', '.join(WEIGHT_FORMATS)}")
     # What is missing or cannot be written is said now, not after a minute of work.
     find_rust()
     if verify:
@@ -145,10 +175,15 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
     with ExitStack() as stack:
         unfinished = stack.enter_context(replaced_when_done(target))
         kept = bundle_dir and stack.enter_context(folder_filled_when_done(Path(bundle_dir)))
-        options = Options(winograd=winograd, threads=threads, fused=simd == "relaxed")
-        bundle = make_bundle(model, shapes, simd, options, seconds, reporter, dynamic)
+        options = Options(
+            winograd=winograd,
+            threads=threads,
+            fused=simd == "relaxed",
+            small_weights=weights != "f32",
+        )
+        bundle = make_bundle(model, shapes, simd, options, seconds, reporter, dynamic, weights)
         with stage(reporter, "link", seconds):
-            linked = link(bundle, unfinished, reporter)
+            linked = link(bundle, unfinished, reporter, kind)
         if verify:
             with stage(reporter, "verify", seconds):
                 verification = _verify(
@@ -167,6 +202,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
     return CompileReport(
         path=target,
         source=bundle.graph.source,
+        kind=kind,
         simd=simd,
         threads=threads,
         inputs=bundle.graph.inputs,
@@ -174,12 +210,14 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
         kernels=len(bundle.graph.kernels) if program is None else len(operators(program)),
         steps=len(bundle.graph.steps) if program is None else len(list(all_nodes(program.body))),
         dynamic=program is not None,
+        rounded=bundle.graph.rounded,
         sizes={
             "file": linked.file_nbytes,
             "code": linked.code_nbytes,
             "weights": linked.weights_nbytes,
             "arena": linked.arena_nbytes,
             "io": linked.io_nbytes,
+            "wide_weights": bundle.graph.wide_nbytes,
         },
         seconds=seconds,
         verification=verification,
@@ -204,12 +242,13 @@ def make_bundle(
     seconds: dict[str, float] | None = None,
     reporter: Reporter = SILENT,
     dynamic: Collection[str] = (),
+    weights: WeightFormat | None = None,
 ) -> Bundle:
     """All stages before the linker.
 
     Args:
         model: A path, a model in memory, or what `importer.load_model` gave.
-        shapes, simd, dynamic: As for `compile`.
+        shapes, simd, dynamic, weights: As for `compile`.
         options: What else was chosen.
         seconds: Gets the wall time of each stage.
         reporter: Told about stages.
@@ -227,7 +266,7 @@ def make_bundle(
     with _ONE_AT_A_TIME, interrupts_kept():
         with stage(reporter, "import", seconds):
             loaded = model if isinstance(model, LoadedModel) else load_model(model)
-            imported = import_model(loaded, shapes, reporter, dynamic)
+            imported = import_model(loaded, shapes, reporter, dynamic, weights)
             if imported.dynamic is not None and options is not None and options.threads:
                 raise UnsupportedModelError(
                     f"{loaded.name} has {imported.dynamic.reason}: such a graph runs on one thread",
@@ -242,7 +281,9 @@ def make_bundle(
         with stage(reporter, "lower", seconds):
             lowered = lower(program, simd, reporter)
         with stage(reporter, "codegen", seconds):
-            return generate(program, lowered, imported.source, simd, reporter)
+            bundle = generate(program, lowered, imported.source, simd, reporter)
+        rounded = weights if weights != "f32" else None
+        return replace(bundle, graph=replace(bundle.graph, rounded=rounded))
 
 
 def _build_dynamic(

@@ -1,7 +1,6 @@
-"""Compare a graph with the model it came from: the same inputs through Wasmtime and onnxruntime.
+"""Compare a graph with the model it came from: the same inputs through an engine and onnxruntime.
 
 A disagreement is a result, not an exception: `verify` returns a report, which can raise.
-onnxruntime is needed here and nowhere else.
 """
 
 from __future__ import annotations
@@ -15,13 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from wasmgraph.errors import ModelError, ToolchainError, VerificationError
+from wasmgraph.bundle import WeightFormat
+from wasmgraph.errors import ModelError, VerificationError
 from wasmgraph.metadata import NARROW_DTYPES
 from wasmgraph.quantisation_slack import quantisation_slack
+from wasmgraph.reference import reference_outputs
 from wasmgraph.runtime import Graph, load
-from wasmgraph.runtime.base import Array, TensorSpec
+from wasmgraph.runtime.base import Array
 from wasmgraph.runtime.dtypes import kind, plain, step
 from wasmgraph.runtime.inputs import check_inputs
+from wasmgraph.runtime.registry import DEFAULT
 from wasmgraph.tensors.extents import SIZES, made_up, with_shapes
 from wasmgraph.tensors.random import UNIT_RANGE, random_inputs
 from wasmgraph.tensors.summary import json_number
@@ -53,6 +55,7 @@ class OutputAgreement:
         non_finite: How many of onnxruntime's elements are NaN or infinite.
         problem: A difference that numbers cannot tell (another dtype or shape), or None.
         slack: The absolute difference that is allowed in any case, see `quantisation_slack`.
+        largest: The largest finite |b|.
     """
 
     name: str
@@ -68,6 +71,7 @@ class OutputAgreement:
     non_finite: int
     problem: str | None = None
     slack: float = 0.0
+    largest: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """For `json.dumps`; what JSON has no number for is text."""
@@ -97,6 +101,9 @@ class VerifyReport:
         rtol, atol: An element agrees if |a - b| <= atol + rtol * |b|.
         seed: Of the random inputs, or None where inputs were given.
         outputs: One per output of the graph.
+        rounded: As what the graph's weights were rounded; then `outputs` compares with the model
+            with weights rounded likewise.
+        cost: Then how far the outputs are from those of the model itself.
     """
 
     graph: str
@@ -105,6 +112,8 @@ class VerifyReport:
     atol: float
     seed: int | None
     outputs: tuple[OutputAgreement, ...]
+    rounded: WeightFormat | None = None
+    cost: tuple[OutputAgreement, ...] = ()
 
     @property
     def agrees(self) -> bool:
@@ -121,6 +130,8 @@ class VerifyReport:
             "atol": self.atol,
             "seed": self.seed,
             "outputs": [output.to_json() for output in self.outputs],
+            "rounded": self.rounded,
+            "cost": [output.to_json() for output in self.cost],
         }
 
     def raise_if_disagree(self) -> None:
@@ -150,6 +161,7 @@ def verify(
     atol: float = ATOL,
     timeout: float | str | None = None,
     threads: int = 1,
+    runtime: str = DEFAULT,
     shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> VerifyReport:
     """Run a graph and the model it came from on the same inputs, and compare every output.
@@ -167,7 +179,11 @@ def verify(
             where onnxruntime does not agree with itself: see `quantisation_slack`.
         timeout: Wall time for the graph's run, where `graph` is a file.
         threads: How many the run uses, likewise.
+        runtime: The engine that it runs on, likewise.
         shapes: Of random inputs with open axes, by name; by default some that suit the model.
+
+    A graph whose weights were rounded (`compile`'s `weights`) must agree with the model with
+    weights rounded likewise; the report says besides how far it is from the model itself.
 
     Raises:
         ToolchainError: onnxruntime is missing.
@@ -175,7 +191,7 @@ def verify(
         LoadError, InputError, InferenceError, RunTimeout: from loading and running the graph.
     """
     if not isinstance(graph, Graph):
-        with load(graph, timeout=timeout, threads=threads) as loaded:
+        with load(graph, timeout=timeout, threads=threads, runtime=runtime) as loaded:
             return verify(
                 loaded,
                 model,
@@ -186,6 +202,73 @@ def verify(
                 atol=atol,
                 shapes=shapes,
             )
+    operands = make_operands(
+        graph, model, inputs, seed=seed, input_range=input_range, shapes=shapes
+    )
+    found = graph.run(operands.feeds)
+    return VerifyReport(
+        graph=str(graph.path),
+        model=operands.model,
+        rtol=rtol,
+        atol=atol,
+        seed=seed if inputs is None else None,
+        outputs=operands.compare(found, rtol=rtol, atol=atol),
+        rounded=graph.metadata.rounded,
+        cost=operands.cost(found),
+    )
+
+
+@dataclass(frozen=True)
+class Operands:
+    """What graphs of one model are verified with.
+
+    Attributes:
+        model: The model's name.
+        feeds: Inputs by name.
+        expected: onnxruntime's outputs by name.
+        slack: What each output may differ in any case, see `quantisation_slack`.
+        own: The model's own outputs, where `expected` are those with rounded weights.
+    """
+
+    model: str
+    feeds: Mapping[str, Array]
+    expected: Mapping[str, Array]
+    slack: Mapping[str, float]
+    own: Mapping[str, Array] | None = None
+
+    def cost(self, found: Mapping[str, Array]) -> tuple[OutputAgreement, ...]:
+        """How a graph's outputs compare with the model's own, if its weights were rounded."""
+        if self.own is None:
+            return ()
+        return tuple(compare(name, found[name], self.own[name]) for name in found)
+
+    def compare(
+        self, found: Mapping[str, Array], *, rtol: float, atol: float
+    ) -> tuple[OutputAgreement, ...]:
+        """How a graph's outputs compare with onnxruntime's."""
+        return tuple(
+            compare(
+                name,
+                found[name],
+                self.expected[name],
+                rtol=rtol,
+                atol=atol,
+                slack=self.slack.get(name, 0.0),
+            )
+            for name in found
+        )
+
+
+def make_operands(
+    graph: Graph,
+    model: ModelProto | str | os.PathLike[str],
+    inputs: Mapping[str, object] | None = None,
+    *,
+    seed: int = 0,
+    input_range: tuple[float, float] = UNIT_RANGE,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+) -> Operands:
+    """Inputs for a graph, given or random, and what onnxruntime makes of them; see `verify`."""
     if inputs is None:
         feeds, expected = _made_up(graph, model, shapes or {}, seed, input_range)
     else:
@@ -195,18 +278,26 @@ def verify(
             for spec, array in zip(graph.inputs, arrays, strict=True)
         }
         expected = reference_outputs(model, feeds, graph.outputs)
+    name = str(model) if isinstance(model, (str, os.PathLike)) else model.graph.name
+    own = None
+    if graph.metadata.rounded is not None:
+        own, model = expected, _rounded(graph, model, graph.metadata.rounded)
+        expected = reference_outputs(model, feeds, graph.outputs)
     slack = quantisation_slack(
         model, expected, lambda: reference_outputs(model, feeds, graph.outputs, optimised=False)
     )
-    found = graph.run(feeds)
-    outputs = tuple(
-        compare(name, found[name], expected[name], rtol=rtol, atol=atol, slack=slack.get(name, 0.0))
-        for name in found
-    )
-    model_name = str(model) if isinstance(model, (str, os.PathLike)) else model.graph.name
-    return VerifyReport(
-        str(graph.path), model_name, rtol, atol, seed if inputs is None else None, outputs
-    )
+    return Operands(name, feeds, expected, slack, own)
+
+
+def _rounded(
+    graph: Graph, model: ModelProto | str | os.PathLike[str], weights: WeightFormat
+) -> ModelProto:
+    """The model with its weights rounded as the graph's were."""
+    from wasmgraph.importer import load_model, rounded_model
+
+    shapes = {spec.name: [int(n) for n in spec.shape] for spec in graph.inputs}
+    loaded = load_model(Path(model) if isinstance(model, (str, os.PathLike)) else model)
+    return rounded_model(loaded, shapes, weights)
 
 
 def _made_up(
@@ -237,160 +328,6 @@ def _made_up(
         hint="verify it at one that does: "
         + " ".join(f"--shape {spec.name}=..." for spec in specs if not spec.is_fixed),
     )
-
-
-def find_onnxruntime() -> Any:
-    """The onnxruntime package.
-
-    Raises:
-        ToolchainError: it is not installed.
-    """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ToolchainError(
-            "verifying needs onnxruntime, which is not installed",
-            hint="pip install 'wasmgraph[verify]'",
-        ) from error
-    return onnxruntime
-
-
-def reference_outputs(
-    model: ModelProto | str | os.PathLike[str],
-    inputs: Mapping[str, Array],
-    outputs: tuple[TensorSpec, ...],
-    *,
-    optimised: bool = True,
-) -> dict[str, Array]:
-    """What onnxruntime computes, on the CPU, for the outputs named in `outputs`.
-
-    Args:
-        optimised: Whether its optimiser may rewrite the model.
-
-    Raises:
-        ToolchainError: onnxruntime is missing.
-        ModelError: it cannot load or run the model, or the model is not the graph's.
-    """
-    onnxruntime = find_onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors
-    if not optimised:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = min(2, os.cpu_count() or 1)
-    is_path = isinstance(model, (str, os.PathLike))
-    name = str(model) if is_path else model.graph.name  # type: ignore[union-attr]
-    if is_path and not Path(name).is_file():
-        raise ModelError(f"{name} is not there")
-    # By its path, so that onnxruntime finds external data beside it.
-    source = name if is_path else model.SerializeToString()  # type: ignore[union-attr]
-    providers = ["CPUExecutionProvider"]
-    narrow = {spec.name: spec.dtype for spec in outputs if spec.dtype in NARROW_DTYPES}
-    if narrow or any(array.dtype.name in NARROW_DTYPES for array in inputs.values()):
-        model = _with_wide_ports(model)
-        source = model.SerializeToString()
-        inputs = {
-            name: plain(array).astype(np.float32) if array.dtype.name in NARROW_DTYPES else array
-            for name, array in inputs.items()
-        }
-    try:
-        session = onnxruntime.InferenceSession(source, options, providers=providers)
-        if _fixes_other_shapes(session, inputs):
-            source = _with_input_shapes(model, inputs).SerializeToString()
-            session = onnxruntime.InferenceSession(source, options, providers=providers)
-        _check_names(name, session, inputs, outputs)
-        names = [spec.name for spec in outputs]
-        values = (_without_maps(value) for value in session.run(names, dict(inputs)))
-        found = dict(zip(names, values, strict=True))
-        return found | {name: found[name].astype(dtype) for name, dtype in narrow.items()}
-    except ModelError:
-        raise
-    except Exception as error:  # onnxruntime's errors have no common base but this
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"onnxruntime cannot run {name}: {reason}") from error
-
-
-def _without_maps(value: Any) -> Array:
-    """What a ZipMap makes a sequence of maps of is a tensor in the graph: a row per map."""
-    if isinstance(value, list) and all(isinstance(row, dict) for row in value):
-        value = np.array([list(row.values()) for row in value], np.float32)
-    return value  # type: ignore[no-any-return]
-
-
-def _fixes_other_shapes(session: Any, inputs: Mapping[str, Array]) -> bool:
-    """Whether the graph was compiled for extents that the model itself fixes otherwise."""
-    return any(
-        isinstance(dim, int) and dim != extent
-        for item in session.get_inputs()
-        if item.name in inputs
-        for dim, extent in zip(item.shape, inputs[item.name].shape, strict=False)
-    )
-
-
-def _with_input_shapes(
-    model: ModelProto | str | os.PathLike[str], inputs: Mapping[str, Array]
-) -> ModelProto:
-    """A copy of the model that takes inputs of these shapes and claims nothing of other tensors."""
-    import onnx
-
-    copy = onnx.ModelProto()
-    copy.CopyFrom(onnx.load(model) if isinstance(model, (str, os.PathLike)) else model)
-    for value in copy.graph.input:
-        if value.name in inputs:
-            dims = inputs[value.name].shape
-            elem_type = value.type.tensor_type.elem_type
-            value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, elem_type, dims))
-    for value in copy.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    del copy.graph.value_info[:]
-    return copy
-
-
-def _with_wide_ports(model: ModelProto | str | os.PathLike[str]) -> ModelProto:
-    """A copy with float32 in the place of every narrow input and output.
-
-    onnxruntime takes no arrays of these dtypes in Python; every number of theirs is one of float32.
-    """
-    import onnx
-
-    copy = onnx.ModelProto()
-    copy.CopyFrom(onnx.load(model) if isinstance(model, (str, os.PathLike)) else model)
-    graph, casts = copy.graph, {}
-    for value in (*graph.input, *graph.output):
-        tensor = value.type.tensor_type
-        dtype = tensor.elem_type and onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
-        if dtype in NARROW_DTYPES:
-            casts[value.name] = tensor.elem_type
-            tensor.elem_type = onnx.TensorProto.FLOAT
-    inner = {name: f"{name}/narrow" for name in casts}
-    for node in graph.node:
-        for names in (node.input, node.output):
-            names[:] = [inner.get(name, name) for name in names]
-    for tensor in graph.initializer:
-        tensor.name = inner.get(tensor.name, tensor.name)
-    given = {value.name for value in graph.input}
-    for name, elem_type in casts.items():
-        ends = ([name], [inner[name]]) if name in given else ([inner[name]], [name])
-        to = elem_type if name in given else onnx.TensorProto.FLOAT
-        cast = onnx.helper.make_node("Cast", *ends, to=to)
-        graph.node.insert(0 if name in given else len(graph.node), cast)
-    del graph.value_info[:]
-    return copy
-
-
-def _check_names(
-    name: str, session: Any, inputs: Mapping[str, Array], outputs: tuple[TensorSpec, ...]
-) -> None:
-    required = {item.name for item in session.get_inputs()}
-    optional = {item.name for item in session.get_overridable_initializers()}
-    offered = {item.name for item in session.get_outputs()}
-    problems = [f"it also takes {item!r}" for item in sorted(required - inputs.keys())]
-    problems += [f"it takes no {item!r}" for item in sorted(inputs.keys() - required - optional)]
-    problems += [f"it gives no {spec.name!r}" for spec in outputs if spec.name not in offered]
-    if problems:
-        raise ModelError(
-            f"{name} is not the model of this graph: {'; '.join(problems)}",
-            hint="verify a graph with the model that it was compiled from",
-        )
 
 
 def compare(
@@ -444,7 +381,13 @@ def compare(
         expected.reshape(-1)[worst].item(),
         non_finite,
         slack=slack,
+        largest=_largest(expected),
     )
+
+
+def _largest(values: Array) -> float:
+    size = np.abs(values.astype(np.float64))
+    return float(size.max(initial=0.0, where=np.isfinite(size)))
 
 
 def _differences(found: Array, expected: Array) -> tuple[Array, Array]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Command
+from wasmgraph.runtime.registry import RUNTIMES
 
 
 def test_finds_what_this_machine_needs_to_run_these_tests(wasmgraph: Command) -> None:
@@ -46,3 +49,18 @@ def test_a_missing_rust_is_in_the_one_json_object(process: Command, tmp_path: Pa
     assert rust["status"] == "missing"
     assert rust["fix"]
     assert outcome.stderr == ""
+
+
+def test_lists_every_engine_with_what_it_can_do_or_how_to_get_it(
+    wasmgraph: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WASMGRAPH_WASMER", "/absent")
+    engines = {engine["name"]: engine for engine in wasmgraph("doctor", "--json").json["engines"]}
+    assert list(engines) == list(RUNTIMES)
+    assert engines["wasmtime"]["available"] is True
+    assert engines["wasmtime"]["capabilities"]["relaxed_simd"] is True
+    assert engines["wasmer"]["available"] is False
+    assert engines["wasmer"]["fix"]
+    shown = wasmgraph("doctor").stdout
+    assert all(name in shown for name in RUNTIMES)
+    assert "wasmer.io" in shown

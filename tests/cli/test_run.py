@@ -23,11 +23,13 @@ from tests.bundles import (
     trapping_bundle,
 )
 from tests.cli.conftest import Command
+from tests.engines import need_engine
 from tests.runtime.wat_graphs import LOOPS_FOREVER, WatGraph
 from wasmgraph.cli.inputs import split_input
 from wasmgraph.errors import InputError
 from wasmgraph.link import link
 from wasmgraph.metadata import TensorInfo
+from wasmgraph.runtime.registry import RUNTIMES
 
 X = np.float32([1, 2, 3, 4])
 
@@ -372,3 +374,31 @@ def assert_interrupted(running: subprocess.Popen[str]) -> None:
     assert time.monotonic() - began < 2
     assert stdout == ""
     assert "Traceback" not in stderr
+
+
+class TestRuntimes:
+    def test_another_engine_gives_the_same(self, wasmgraph: Command, graphs: Path) -> None:
+        need_engine("node")
+        np.save("x.npy", X)
+        run = ("run", graphs / "scale.wasm", "-i", "x.npy", "--runtime", "node")
+        outcome = wasmgraph(*run, "-o", "y.npy", "--json")
+        assert outcome.code == 0, outcome.stderr
+        assert outcome.json["runtime"] == "node"
+        np.testing.assert_array_equal(np.load("y.npy"), X * SCALE_WEIGHTS)
+
+    def test_one_that_is_missing_exits_with_5_and_an_unknown_one_with_2(
+        self, wasmgraph: Command, graphs: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("WASMGRAPH_NODE", "/absent")
+        run = ("run", graphs / "scale.wasm", "-i", "random:0", "--runtime")
+        outcome = wasmgraph(*run, "node")
+        assert outcome.code == 5
+        assert "WASMGRAPH_NODE names '/absent'" in outcome.stderr
+        outcome = wasmgraph(*run, "v8")
+        assert outcome.code == 2
+        assert all(name in outcome.stderr for name in RUNTIMES)
+
+    @pytest.mark.parametrize("command", ["run", "verify"])
+    def test_the_help_names_all(self, wasmgraph: Command, command: str) -> None:
+        text = wasmgraph(command, "--help").stdout
+        assert all(name in text for name in RUNTIMES)

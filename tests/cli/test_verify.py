@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 
 from tests.bundles import SCALE_WEIGHTS, endless_bundle, scale_bundle
 from tests.cli.conftest import Command
+from tests.engines import need_engine
+from tests.runtime.test_host_process import HOST
 from tests.test_verification import scale_model
 from wasmgraph.link import link
 
@@ -140,3 +143,48 @@ def test_a_range_is_two_ascending_numbers(wasmgraph: Command, folder: Path) -> N
     files = (folder / "scale.wasm", "--onnx", folder / "scale.onnx")
     assert wasmgraph("verify", *files, "--input-range", "1,0").code == 2
     assert wasmgraph("verify", *files, "--input-range", "1").code == 2
+
+
+def test_another_runtime_is_one_more_row(wasmgraph: Command, folder: Path) -> None:
+    need_engine("node")
+    run = ("verify", folder / "scale.wasm", "--onnx", folder / "scale.onnx", "--runtime", "node")
+    outcome = wasmgraph(*run)
+    assert outcome.code == 0, outcome.stderr
+    for expected in ("wasmtime", "node", "agrees", "identical", "seed 0"):
+        assert expected in outcome.stdout
+    report = wasmgraph(*run, "--json").json
+    assert [engine["runtime"] for engine in report["engines"]] == ["wasmtime", "node"]
+    assert all(engine["identical"] for engine in report["engines"])
+
+
+def test_a_missing_runtime_is_a_toolchain_error_by_name_and_a_line_among_all(
+    wasmgraph: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for engine in ("NODE", "GO", "CHROMIUM", "WASMTIME", "WASMER", "WASMEDGE"):
+        monkeypatch.setenv(f"WASMGRAPH_{engine}", "/absent")
+    run = ("verify", folder / "scale.wasm", "--onnx", folder / "scale.onnx", "--runtime")
+    outcome = wasmgraph(*run, "wasmer")
+    assert outcome.code == 5
+    assert "WASMGRAPH_WASMER" in outcome.stderr
+    outcome = wasmgraph(*run, "all")
+    assert outcome.code == 0
+    assert "wasmer: WASMGRAPH_WASMER names '/absent'" in outcome.stdout
+    assert wasmgraph(*run, "v8").code == 2
+
+
+def test_an_engine_that_disagrees_leaves_with_11(
+    wasmgraph: Command, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    host = tmp_path / "zeros"
+    host.write_text(f"#!{sys.executable}\n{HOST.replace('MISBEHAVIOUR', '')}")
+    host.chmod(0o755)
+    monkeypatch.setenv("WASMGRAPH_NODE", str(host))
+    run = ("verify", folder / "scale.wasm", "--onnx", folder / "scale.onnx", "--runtime", "node")
+    outcome = wasmgraph(*run)
+    assert outcome.code == 11
+    assert "ULP apart" in outcome.stdout
+    assert "node differs from wasmtime in 'y'" in outcome.stderr
+    report = wasmgraph(*run, "--json")
+    assert report.code == 11
+    assert report.json["engines"][1]["identical"] is False
+    assert report.json["error"]["kind"] == "VerificationError"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"sync"
@@ -23,8 +24,8 @@ type Options struct {
 
 	// Timeout is the wall time that each run may take, instantiation included; 0 for no limit. Only with a
 	// limit can the context of a run end it, too. Code that can be stopped looks at every turn of every loop whether
-	// it should, which makes it several times as slow: where that is too slow, run the graph in a process that can be
-	// killed, as cmd/wasmgraph-host does.
+	// it should, which made three graphs 1.5 to 3 times as slow: where that is too slow, run the graph in a process
+	// that can be killed, as cmd/wasmgraph-host does.
 	Timeout time.Duration
 
 	// CacheDir is a folder that keeps compiled code for the next time, or "". What lies in it is run as machine
@@ -38,7 +39,7 @@ type Graph struct {
 	options  Options
 	runtime  wazero.Runtime
 	compiled wazero.CompiledModule
-	cache    wazero.CompilationCache
+	cache    *codeCache
 
 	running sync.RWMutex // read-locked by every call into a guest
 	mutex   sync.Mutex
@@ -102,35 +103,76 @@ func about(path string, err error) error {
 	return &Error{known.Kind, path + ": " + known.Message, known.Hint}
 }
 
-func (g *Graph) compile(ctx context.Context, file *moduleFile, binary []byte) (err error) {
-	// Where its compiler does not get along with a module, wazero panics.
-	defer func() {
-		if reason := recover(); reason != nil {
-			err = fail(LoadError, "the engine cannot compile the graph: %v", reason)
-		}
-	}()
+func (g *Graph) compile(ctx context.Context, file *moduleFile, binary []byte) error {
+	binary = file.withBoundTables(binary)
+	if g.options.CacheDir == "" {
+		return g.compileWith(ctx, file, binary, g.config())
+	}
+	cache, err := openCache(g.options.CacheDir, binary, g.options.Timeout > 0)
+	if err != nil {
+		return fail(LoadError, "the cache of compiled code cannot be used: %v", err)
+	}
+	g.cache = cache
+	problem := g.compileWith(ctx, file, binary, g.config().WithCompilationCache(cache.CompilationCache))
+	if problem == nil {
+		problem = cache.keep()
+	}
+	if problem == nil {
+		return nil
+	}
+	// It may be the graph's fault or the cache's, which must not cost a result.
+	if err := errors.Join(g.discard(ctx), cache.drop()); err != nil {
+		return err
+	}
+	if err := g.compileWith(ctx, file, binary, g.config()); err != nil {
+		return err
+	}
+	slog.Warn("compiled code is not kept", "entry", cache.entry, "error", problem)
+	return nil
+}
+
+func (g *Graph) config() wazero.RuntimeConfig {
 	config := wazero.NewRuntimeConfig().
 		WithCoreFeatures(api.CoreFeaturesV2).
 		WithCloseOnContextDone(g.options.Timeout > 0)
 	if g.options.MaxMemory > 0 {
 		config = config.WithMemoryLimitPages(uint32(min(g.options.MaxMemory/pageNBytes, 65536)))
 	}
-	if g.options.CacheDir != "" {
-		if g.cache, err = openCache(g.options.CacheDir); err != nil {
-			return err
+	return config
+}
+
+func (g *Graph) compileWith(
+	ctx context.Context, file *moduleFile, binary []byte, config wazero.RuntimeConfig,
+) (err error) {
+	// Where its compiler does not get along with a module, wazero panics.
+	defer func() {
+		if reason := recover(); reason != nil {
+			err = fail(LoadError, "the engine cannot compile the graph: %v", reason)
 		}
-		config = config.WithCompilationCache(g.cache)
-	}
+	}()
 	g.runtime = wazero.NewRuntimeWithConfig(ctx, config)
 	if err := defineWASI(ctx, g.runtime, file.imports); err != nil {
 		return err
 	}
-	g.compiled, err = g.runtime.CompileModule(ctx, file.withBoundTables(binary))
+	g.compiled, err = g.runtime.CompileModule(ctx, binary)
 	if err != nil {
 		return fail(LoadError, "not a valid WebAssembly module: %v", err).
 			hint("the file may be damaged: compile the model again")
 	}
 	return g.checkSignatures()
+}
+
+// discard gives back what was compiled.
+func (g *Graph) discard(ctx context.Context) error {
+	var problems []error
+	if g.runtime != nil {
+		problems = append(problems, g.runtime.Close(ctx))
+	}
+	if g.cache != nil {
+		problems = append(problems, g.cache.Close(ctx))
+	}
+	g.runtime, g.cache = nil, nil
+	return errors.Join(problems...)
 }
 
 // signatures are the types of the functions that a host calls: parameters, and whether there is a result, all i32.
@@ -212,15 +254,7 @@ func (g *Graph) Close() error {
 	}
 	g.closed = true
 	g.idle = nil
-	ctx := context.Background()
-	var problems []error
-	if g.runtime != nil {
-		problems = append(problems, g.runtime.Close(ctx))
-	}
-	if g.cache != nil {
-		problems = append(problems, g.cache.Close(ctx))
-	}
-	return errors.Join(problems...)
+	return g.discard(context.Background())
 }
 
 func (g *Graph) limitTime(ctx context.Context) (context.Context, context.CancelFunc) {

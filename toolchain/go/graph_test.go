@@ -239,6 +239,94 @@ func TestInputsThatDoNotFitAreNamed(t *testing.T) {
 	}
 }
 
+func TestTheCacheIsUsedAndSealed(t *testing.T) {
+	options := Options{CacheDir: filepath.Join(t.TempDir(), "cache")}
+	load(t, digits(t), options)
+	before := codeFiles(t, options.CacheDir)
+	if len(before) != 1 {
+		t.Fatalf("%d files of code", len(before))
+	}
+	load(t, digits(t), options)
+	for path, info := range codeFiles(t, options.CacheDir) {
+		if !before[path].ModTime().Equal(info.ModTime()) {
+			t.Errorf("%s was written again", path)
+		}
+	}
+	timed := options
+	timed.Timeout = time.Hour
+	load(t, digits(t), timed)
+	if after := codeFiles(t, options.CacheDir); len(after) != 2 {
+		t.Errorf("%d files of code", len(after))
+	}
+}
+
+func TestDamagedCacheEntriesAreCompiledAgain(t *testing.T) {
+	options := Options{CacheDir: filepath.Join(t.TempDir(), "cache")}
+	for _, damage := range []func(path string, size int64) error{
+		func(path string, size int64) error { return flip(path, size/2) },
+		func(path string, size int64) error { return flip(path, 40) }, // where a function begins
+		func(path string, size int64) error { return os.Truncate(path, size/2) },
+		func(path string, _ int64) error { return os.WriteFile(path, []byte("WAZEVO"), 0o600) },
+	} {
+		load(t, digits(t), options)
+		for path, info := range codeFiles(t, options.CacheDir) {
+			if err := damage(path, info.Size()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		graph := load(t, digits(t), options)
+		outputs, err := graph.Run(context.Background(), map[string]Tensor{"image": readNPY(t, "image.npy")})
+		if err != nil || !same(outputs, map[string]Tensor{"probabilities": readNPY(t, "probabilities.npy")}) {
+			t.Errorf("%v, %v", outputs, err)
+		}
+	}
+}
+
+func flip(path string, at int64) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	data[at] ^= 0xff
+	return os.WriteFile(path, data, 0o600)
+}
+
+// codeFiles are the files with code in a cache.
+func codeFiles(t *testing.T, folder string) map[string]os.FileInfo {
+	t.Helper()
+	found := map[string]os.FileInfo{}
+	err := filepath.WalkDir(folder, func(path string, entry os.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || entry.Name() == sealName {
+			return err
+		}
+		found[path], err = entry.Info()
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func TestTheCacheForgetsWhatIsUnusedLongest(t *testing.T) {
+	folder := t.TempDir()
+	for i, name := range []string{"new", "old", "older"} {
+		entry := filepath.Join(folder, name)
+		used := time.Now().Add(time.Duration(-i) * time.Hour)
+		err := errors.Join(os.Mkdir(entry, 0o700), os.WriteFile(filepath.Join(entry, "code"), make([]byte, 60_000), 0o600),
+			os.Chtimes(entry, used, used))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := prune(folder, 150_000); err != nil {
+		t.Fatal(err)
+	}
+	if left := codeFiles(t, folder); len(left) != 2 || left[filepath.Join(folder, "older", "code")] != nil {
+		t.Errorf("left: %v", left)
+	}
+}
+
 func TestACacheThatCannotBeIsSaid(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(folder, nil, 0o600); err != nil {

@@ -147,6 +147,43 @@ threads_option: Callable[[F], F] = click.option(
     help="Threads to run on; more than one takes a graph compiled with --threads.",
 )
 
+kind_option: Callable[[F], F] = click.option(
+    "--kind",
+    # As in wasmgraph.link.KINDS, whose import takes too long for --help.
+    type=click.Choice(["module", "component"]),
+    default="module",
+    show_default=True,
+    help="What to write: a module of WASI preview 1, or a component of wasmgraph:inference.",
+)
+
+
+def runtime_name(text: str) -> str:
+    """An engine's name."""
+    from wasmgraph.runtime.registry import RUNTIMES
+
+    if text not in RUNTIMES:
+        raise ValueError(f"{text!r} is none of {', '.join(RUNTIMES)}")
+    return text
+
+
+def runtime_name_or_all(text: str) -> str:
+    """An engine's name, or "all"."""
+    return text if text == "all" else runtime_name(text)
+
+
+def runtime_option(parse: Callable[[str], str], more: str = "") -> Callable[[F], F]:
+    """`--runtime NAME`, as `parse` reads it; `more` is said of what else it takes."""
+    return click.option(
+        "--runtime",
+        callback=parsed_by(parse),
+        default="wasmtime",
+        show_default=True,
+        metavar="NAME",
+        help="Engine to run on: wasmtime, node, browser, wazero, wasmtime-cli, wasmer or wasmedge"
+        f"{more} ('wasmgraph doctor' says which are here).",
+    )
+
+
 seed_option: Callable[[F], F] = click.option(
     "--seed",
     type=click.IntRange(min=0),

@@ -1,4 +1,4 @@
-"""`wasmgraph run`: one run of a graph under Wasmtime, tensors in from files and out again."""
+"""`wasmgraph run`: one run of a graph, tensors in from files and out again."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from wasmgraph.cli.inputs import (
     input_options,
     memory_limit,
     parsed_by,
+    runtime_name,
+    runtime_option,
     threads_option,
     time_limit,
 )
@@ -66,6 +68,7 @@ class Finished:
     help="Wall time the run may take.",
 )
 @threads_option
+@runtime_option(runtime_name)
 @click.option("--labels", type=FILE, help="Class names, one per line: print the most probable.")
 @click.option("--top", type=click.IntRange(min=1), metavar="K", help="How many (default 5).")
 @common_options
@@ -78,17 +81,18 @@ def command(
     max_memory: int | None,
     timeout: float | None,
     threads: int,
+    runtime: str,
     labels: Path | None,
     top: int | None,
     **inputs: Any,
 ) -> None:
-    """Run GRAPH.wasm once under Wasmtime, sandboxed, and summarise its outputs."""
+    """Run GRAPH.wasm once, sandboxed, and summarise its outputs."""
     from wasmgraph.tensors.summary import read_labels, summarise
     from wasmgraph.tensors.writing import write_outputs
 
     names = read_labels(labels) if labels is not None else None
     options = InputOptions(**inputs)
-    finished = interruptible(lambda: _run(graph, options, max_memory, timeout, threads))
+    finished = interruptible(lambda: _run(graph, options, max_memory, timeout, threads, runtime))
     summaries = [summarise(name, array) for name, array in finished.outputs.items()]
     classes = None
     if names is not None or top is not None:
@@ -96,6 +100,7 @@ def command(
     written = write_outputs(finished.outputs, output) if output is not None else ()
     result = {
         "graph": str(graph),
+        "runtime": runtime,
         "seconds": finished.seconds,
         "outputs": [summary.to_json() for summary in summaries],
         "classes": None if classes is None else classes.to_json(),
@@ -112,11 +117,12 @@ def _run(
     max_memory: int | None,
     timeout: float | None,
     threads: int,
+    runtime: str,
 ) -> Finished:
     from wasmgraph.runtime import load
 
     began = time.perf_counter()
-    with load(path, max_memory, timeout, threads=threads) as graph:
+    with load(path, max_memory, timeout, threads=threads, runtime=runtime) as graph:
         loaded = time.perf_counter()
         arrays = options.read(graph.inputs)
         started = time.perf_counter()

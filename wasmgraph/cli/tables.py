@@ -81,7 +81,11 @@ def listed(amounts: Mapping[str, str]) -> str:
 
 def sizes(parts: Mapping[str, int]) -> str:
     """The parts of a graph on one line; its file's size stands elsewhere."""
-    return listed({name: size(nbytes) for name, nbytes in parts.items() if name != "file"})
+    shown = {name: size(parts[name]) for name in ("code", "weights", "arena", "io")}
+    wide = parts.get("wide_weights", 0)
+    if wide > parts["weights"]:
+        shown["weights"] += f" ({size(wide)} as float32)"
+    return listed(shown)
 
 
 def written(path: Path, nbytes: int) -> Text:
@@ -105,6 +109,7 @@ def compile_summary(report: CompileReport) -> RenderableType:
         **({"shapes": shapes(report)} if report.dynamic else {}),
         "time": f"{total:.2f} s: {listed(times)}",
         "verified": agreement(report.verification),
+        **rounding_cost(report.verification),
     }
     return Group(facts(rows), "", tensors(report.inputs, report.outputs))
 
@@ -123,4 +128,19 @@ def agreement(report: VerifyReport | None) -> str:
     worst = max((output.max_abs for output in report.outputs), default=0.0)
     ulp = max((output.max_ulp for output in report.outputs), default=0)
     verdict = "agrees with onnxruntime" if report.agrees else "disagrees with onnxruntime"
+    if report.rounded is not None:
+        verdict += f" on weights rounded to {report.rounded}"
     return f"{verdict}: at most {worst:.2g} absolute, {ulp} ULP apart (seed {report.seed})"
+
+
+def rounding_cost(report: VerifyReport | None) -> dict[str, str]:
+    """What rounded weights cost, as a row of facts: distances from the model itself."""
+    if report is None or not report.cost:
+        return {}
+    absolute = max(output.max_abs for output in report.cost)
+    relative = max(output.max_rel for output in report.cost)
+    largest = max(output.largest for output in report.cost)
+    cost = f"at most {absolute:.2g} absolute, {relative:.2g} relative"
+    return {
+        "rounding": f"{cost} from the model's own outputs, the largest of which is {largest:.2g}"
+    }

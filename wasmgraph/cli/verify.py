@@ -16,6 +16,8 @@ from wasmgraph.cli.inputs import (
     input_options,
     input_range_option,
     parsed_by,
+    runtime_name_or_all,
+    runtime_option,
     seed_option,
     threads_option,
     time_limit,
@@ -27,6 +29,7 @@ from wasmgraph.errors import VerificationError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from wasmgraph.engine_verification import EnginesReport
     from wasmgraph.verification import OutputAgreement, VerifyReport
 
 
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     epilog=example(
         "wasmgraph verify digits.wasm --onnx samples/digits/digits.onnx",
         "wasmgraph verify digits.wasm --onnx digits.onnx -i image=random:1 --json",
+        "wasmgraph verify digits.wasm --onnx digits.onnx --runtime all",
     )
 )
 @click.argument("graph", type=FILE, metavar="GRAPH.wasm")
@@ -55,6 +59,7 @@ if TYPE_CHECKING:
     help="Wall time the graph may take.",
 )
 @threads_option
+@runtime_option(runtime_name_or_all, ", or all")
 @shapes_option
 @input_range_option
 @common_options
@@ -70,6 +75,7 @@ def command(
     input_range: tuple[float, float],
     timeout: float | None,
     threads: int,
+    runtime: str,
     shapes: dict[str, tuple[int, ...]],
     **inputs: Any,
 ) -> None:
@@ -77,6 +83,9 @@ def command(
 
     An output agrees where |a - b| <= atol + rtol * |b| everywhere (integers: where a = b). If one
     does not, the exit code is 11.
+
+    With --runtime the graph runs under another engine too, or under every one that is here, whose
+    outputs must equal Wasmtime's bit by bit unless the graph has relaxed SIMD.
     """
     options = InputOptions(**inputs)
     with terminal.stages():
@@ -85,6 +94,7 @@ def command(
                 graph,
                 model,
                 options,
+                runtime,
                 rtol=rtol,
                 atol=atol,
                 seed=seed,
@@ -98,7 +108,7 @@ def command(
         report.raise_if_disagree()
     except VerificationError as error:
         if not terminal.json:
-            terminal.result({}, lambda console: _draw(console, report))
+            terminal.result({}, lambda console: draw(console, report))
             raise
         # One object, with the figures and with the error as every command has it.
         failure = {
@@ -109,13 +119,14 @@ def command(
         }
         click.echo(json.dumps({**report.to_json(), "error": failure}, indent=2, ensure_ascii=False))
         sys.exit(error.exit_code)
-    terminal.result(report.to_json(), lambda console: _draw(console, report))
+    terminal.result(report.to_json(), lambda console: draw(console, report))
 
 
 def _verify(
     graph: Path,
     model: Path,
     options: InputOptions,
+    runtime: str,
     *,
     rtol: float,
     atol: float,
@@ -124,30 +135,43 @@ def _verify(
     timeout: float | None,
     threads: int,
     shapes: dict[str, tuple[int, ...]],
-) -> VerifyReport:
+) -> VerifyReport | EnginesReport:
+    from wasmgraph.engine_verification import verify_engines
+    from wasmgraph.reference import find_onnxruntime
     from wasmgraph.runtime import load
-    from wasmgraph.verification import find_onnxruntime, verify
+    from wasmgraph.runtime.registry import DEFAULT
+    from wasmgraph.verification import verify
 
     find_onnxruntime()
-    with load(graph, timeout=timeout, threads=threads) as loaded:
-        if not options.inputs:
-            return verify(
-                loaded,
-                model,
-                seed=seed,
-                input_range=input_range,
-                rtol=rtol,
-                atol=atol,
-                shapes=shapes,
-            )
-        inputs = options.complete(loaded.inputs, shapes, seed, input_range)
-        return verify(loaded, model, inputs, rtol=rtol, atol=atol)
+    how: dict[str, Any] = {"rtol": rtol, "atol": atol, "seed": seed}
+    how |= {"input_range": input_range, "shapes": shapes}
+    limits: dict[str, Any] = {"timeout": timeout, "threads": threads}
+    with load(graph, **limits) as loaded:
+        inputs = None
+        if options.inputs:
+            inputs = options.complete(loaded.inputs, shapes, seed, input_range)
+        if runtime == DEFAULT:
+            return verify(loaded, model, inputs, **how)
+    runtimes = None if runtime == "all" else (runtime,)
+    return verify_engines(graph, model, inputs, runtimes=runtimes, **how, **limits)
+
+
+def draw(console: Console, report: VerifyReport | EnginesReport) -> None:
+    """The report for people."""
+    from wasmgraph.engine_verification import EnginesReport
+
+    if isinstance(report, EnginesReport):
+        from wasmgraph.cli.engines import draw_engines
+
+        draw_engines(console, report)
+    else:
+        _draw(console, report)
 
 
 def _draw(console: Console, report: VerifyReport) -> None:
     from rich.text import Text
 
-    from wasmgraph.cli.tables import dims, plain_table
+    from wasmgraph.cli.tables import dims, plain_table, rounding_cost
     from wasmgraph.runtime.base import printable
 
     figures = ["absolute", "relative", "ULP"]
@@ -166,10 +190,13 @@ def _draw(console: Console, report: VerifyReport) -> None:
         )
     console.print(table)
     inputs = "the inputs given" if report.seed is None else f"random inputs (seed {report.seed})"
+    model = "" if report.rounded is None else f", the model's weights rounded to {report.rounded}"
     console.print(
-        f"\nAgainst onnxruntime on {inputs}; agreement is |a - b| <= "
+        f"\nAgainst onnxruntime on {inputs}{model}; agreement is |a - b| <= "
         f"{report.atol:g} + {report.rtol:g} * |b|."
     )
+    for what, cost in rounding_cost(report).items():
+        console.print(f"{what.capitalize()}: {cost}.")
     for output in report.outputs:
         if output.non_finite:
             console.print(

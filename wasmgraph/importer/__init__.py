@@ -10,12 +10,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wasmgraph.bundle import Source
+from wasmgraph.bundle import Source, WeightFormat
 from wasmgraph.errors import Obstacle, UnsupportedModelError
-from wasmgraph.importer.load import LoadedModel, load_model
+from wasmgraph.importer.load import MAX_WEIGHT_BYTES, LoadedModel, load_model
 from wasmgraph.progress import SILENT, Reporter
 
 if TYPE_CHECKING:
+    import onnx
+
     from wasmgraph.dynamic.build import Converted
     from wasmgraph.importer.network import Network
     from wasmgraph.importer.relax_graph import RelaxGraph
@@ -27,6 +29,7 @@ __all__ = [
     "describe_source",
     "import_model",
     "load_model",
+    "rounded_model",
     "static_graph",
 ]
 
@@ -68,6 +71,7 @@ def import_model(
     shapes: Mapping[str, Sequence[int]] | None = None,
     reporter: Reporter = SILENT,
     dynamic: Collection[str] = (),
+    weights: WeightFormat | None = None,
 ) -> ImportedModel:
     """Turn a loaded model into Relax where its shapes are static, else into a dynamic model.
 
@@ -79,11 +83,13 @@ def import_model(
         shapes: Extents by input name, for dynamic axes or to replace fixed ones.
         reporter: Told what is going on.
         dynamic: Names of axes that stay open, or of inputs whose axes all do.
+        weights: As what large weights are stored (see `normalise`). A dynamic model's are float32.
 
     Raises:
         ModelError: shapes contradict each other.
         InputError: `shapes` names no input, or does not fit.
-        UnsupportedModelError: nodes that cannot be compiled, each listed.
+        UnsupportedModelError: nodes that cannot be compiled, each listed; or a dynamic model whose
+            weights are to be rounded.
     """
     from wasmgraph.crash_handlers import import_tvm
 
@@ -101,19 +107,54 @@ def import_model(
     network, is_open = fresh()
     reporter.log(f"{len(network.nodes)} nodes, opset {network.opset}")
     if is_open:
+        _reject_rounding(loaded, "open axes", weights)
         return ImportedModel(source, None, _dynamic_model(network, "open axes", reporter))
     try:
-        return ImportedModel(source, static_graph(network, reporter))
+        return ImportedModel(source, static_graph(network, reporter, weights))
     except UnsupportedModelError as error:
         if not all(map(_needs_dynamic_shapes, error.obstacles)):
             raise
         reporter.log("not with static shapes")
         network, _ = fresh()
         reason = "control flow, sequences or sizes that depend on data"
+        _reject_rounding(loaded, reason, weights)
         try:
             return ImportedModel(source, None, _dynamic_model(network, reason, reporter))
         except UnsupportedModelError as other:
             raise (other if _have_converters(error.obstacles) else error) from None
+
+
+def _reject_rounding(loaded: LoadedModel, reason: str, weights: WeightFormat | None) -> None:
+    if weights in ("f16", "int8"):
+        raise UnsupportedModelError(
+            f"{loaded.name} has {reason}: the weights of such a graph are float32, not {weights}",
+            hint="leave out --weights, or fix all shapes with --shape",
+        )
+
+
+def rounded_model(
+    loaded: LoadedModel, shapes: Mapping[str, Sequence[int]], weights: WeightFormat
+) -> onnx.ModelProto:
+    """The model with its weights rounded as `import_model` rounds them, of ONNX's own operators.
+
+    Its inputs have the shapes given, its outputs their names.
+
+    Raises:
+        ModelError, InputError, UnsupportedModelError: as `import_model` does.
+    """
+    from wasmgraph.importer.network import network_from_proto, network_to_proto
+    from wasmgraph.importer.normalise import normalise_to_rounded
+    from wasmgraph.importer.normalise.inline import inline_local_functions
+    from wasmgraph.importer.shapes import fix_shapes
+
+    network = network_from_proto(loaded.proto, loaded.name)
+    inline_local_functions(network)
+    fix_shapes(network, shapes)
+    normalise_to_rounded(network, weights)
+    proto = network_to_proto(network, small_bytes=MAX_WEIGHT_BYTES)
+    for node in proto.graph.node:
+        node.ClearField("name")  # those of one node of the model share its name
+    return proto
 
 
 def _needs_dynamic_shapes(obstacle: Obstacle) -> bool:
@@ -130,8 +171,13 @@ def _have_converters(obstacles: Iterable[Obstacle]) -> bool:
     return all(("", obstacle.op) in CONVERTERS for obstacle in obstacles)
 
 
-def static_graph(network: Network, reporter: Reporter = SILENT) -> RelaxGraph:
+def static_graph(
+    network: Network, reporter: Reporter = SILENT, weights: WeightFormat | None = None
+) -> RelaxGraph:
     """A network of fixed input shapes as Relax.
+
+    Args:
+        weights: As for `import_model`.
 
     Raises:
         ModelError: shapes contradict each other.
@@ -146,7 +192,7 @@ def static_graph(network: Network, reporter: Reporter = SILENT) -> RelaxGraph:
     )
 
     reject_unsupported(network, upgraded=False)
-    normalise(network)
+    normalise(network, weights)
     reporter.log(f"{len(network.nodes)} nodes after normalisation, opset {network.opset}")
     reject_unsupported(network, upgraded=True)
     reject_impossible_tensors(network)

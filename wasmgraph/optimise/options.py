@@ -16,11 +16,14 @@ class Options:
             same bit by bit.
         fused: Prefer shapes of kernels that suit multiplications and additions in one instruction,
             as relaxed SIMD has them.
+        small_weights: Store weights of products in fewer bytes than float32 where that loses
+            nothing.
     """
 
     winograd: bool = True
     threads: bool = False
     fused: bool = False
+    small_weights: bool = True
 
 
 DEFAULT = Options()

@@ -24,6 +24,7 @@ from wasmgraph.errors import InputError
 from wasmgraph.runtime.source import Source
 
 if TYPE_CHECKING:
+    from wasmgraph.component.file import ComponentFile
     from wasmgraph.metadata import Metadata
 
 Array = npt.NDArray[Any]
@@ -116,6 +117,27 @@ class Capabilities:
 
 
 @dataclass(frozen=True)
+class EngineStatus:
+    """What is known of an engine on this machine.
+
+    Attributes:
+        name: As in `load(..., runtime=NAME)`.
+        available: Whether graphs can be run on it.
+        version: Its version, or None.
+        detail: Where it is, or what is missing.
+        fix: The command that brings it, or None where it is there.
+        capabilities: What it can do, or None where it cannot be asked.
+    """
+
+    name: str
+    available: bool
+    version: str | None
+    detail: str
+    fix: str | None
+    capabilities: Capabilities | None
+
+
+@dataclass(frozen=True)
 class GraphFile:
     """A graph read from disk and found to be one.
 
@@ -123,12 +145,14 @@ class GraphFile:
         source: The file, open as long as an engine loads it.
         metadata: Its custom section `wasmgraph`.
         inputs, outputs: The metadata's tensors.
+        component: What the file shows to the outside where it is a component, else None.
     """
 
     source: Source
     metadata: Metadata
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    component: ComponentFile | None = None
 
     @property
     def path(self) -> Path:
@@ -138,6 +162,13 @@ class GraphFile:
 
 class Instance(Protocol):
     """One instantiated graph, used by one thread at a time."""
+
+    @property
+    def run_ms(self) -> float:
+        """Milliseconds of the last run: tensors into the graph's memory, `wg_run`, and out again.
+
+        What it takes to carry tensors to another process is not in it, where the engine is there.
+        """
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """Run once.
@@ -169,6 +200,10 @@ class Instance(Protocol):
 class Program(Protocol):
     """A graph that an engine has compiled."""
 
+    @property
+    def load_ms(self) -> float:
+        """Milliseconds that compiling it took, or taking its compiled code from a cache."""
+
     def instantiate(self) -> Instance:
         """A new instance.
 
@@ -197,8 +232,11 @@ class Engine(Protocol):
         """Compile `file`, or take the code compiled before where `cache` allows it.
 
         Args:
-            threads: How many work on each run.
+            limits, threads: As `capabilities` allow (`check_request`).
 
         Raises:
-            LoadError: the engine refuses the module, or the graph is for one thread only.
+            LoadError: the engine refuses the module.
         """
+
+    def close(self) -> None:
+        """Give up what it keeps ready for the next graph; loaded graphs stay."""

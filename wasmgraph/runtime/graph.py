@@ -16,13 +16,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from wasmgraph.component.file import check_component, is_component
 from wasmgraph.errors import LoadError
 from wasmgraph.runtime.base import Array, GraphFile, Instance, Limits, Program, TensorSpec
 from wasmgraph.runtime.dtypes import add_to_numpy
 from wasmgraph.runtime.inputs import check_inputs
 from wasmgraph.runtime.limits import parse_duration, parse_size
+from wasmgraph.runtime.registry import DEFAULT, find_component_engine, find_engine
+from wasmgraph.runtime.request import check_request
 from wasmgraph.runtime.source import Source
-from wasmgraph.runtime.wasmtime_engine import WasmtimeEngine
 from wasmgraph.wasmfile import check_graph
 
 if TYPE_CHECKING:
@@ -81,6 +83,20 @@ class Graph:
     def path(self) -> Path:
         """The file it was loaded from."""
         return self._file.path
+
+    @property
+    def load_ms(self) -> float:
+        """Milliseconds that its engine took to compile it, or to take its code from a cache."""
+        return self._program.load_ms
+
+    @property
+    def run_ms(self) -> float:
+        """Milliseconds of this thread's last run as its engine measured them; 0 before the first.
+
+        Moving tensors to another process and back is not in it.
+        """
+        instance: Instance | None = getattr(self._own, "instance", None)
+        return 0.0 if instance is None else instance.run_ms
 
     def run(self, inputs: Mapping[str, object]) -> dict[str, Array]:
         """Run the graph once.
@@ -193,22 +209,25 @@ def load(
     *,
     cache: bool = True,
     threads: int = 1,
+    runtime: str = DEFAULT,
 ) -> Graph:
-    """Load a graph to run it under Wasmtime, in this process, sandboxed.
+    """Load a graph to run it, sandboxed, by default under Wasmtime in this process.
 
     Args:
-        path: A `.wasm` that `wasmgraph compile` wrote.
+        path: A `.wasm` that `wasmgraph compile` wrote, a module or a component.
         max_memory: Bytes of memory that each instance may have, or a text such as "512MiB".
         timeout: Wall time that each run may take, in seconds, or a text such as "10s".
         cache: Whether native code is kept for the next time, in the user's cache folder.
         threads: How many work on each run; more than one takes a graph compiled with `threads`.
+        runtime: The engine's name, one of `registry.RUNTIMES`.
 
     Raises:
         LoadError: there is no such file, or it is no graph, or one of another ABI, or one that
-            was compiled for one thread.
+            was compiled for one thread, or the engine lacks what it takes.
         MemoryLimitExceeded: it needs more than `max_memory` to start with.
         RunTimeout: its start function takes longer than `timeout`.
-        ValueError: `max_memory`, `timeout` or `threads` cannot be understood.
+        ToolchainError: the engine is not on this machine.
+        ValueError: `max_memory`, `timeout`, `threads` or `runtime` cannot be understood.
     """
     limits = Limits(
         None if max_memory is None else parse_size(max_memory),
@@ -218,7 +237,12 @@ def load(
         raise ValueError(f"threads should be 1 or more, not {threads}")
     with Source(Path(path)) as source:
         file = read_graph(source)
-        return Graph(file, WasmtimeEngine().load(file, limits, cache=cache, threads=threads))
+        engine = find_engine(runtime) if file.component is None else find_component_engine(runtime)
+        try:
+            check_request(engine.name, engine.capabilities, file, limits, threads)
+            return Graph(file, engine.load(file, limits, cache=cache, threads=threads))
+        finally:
+            engine.close()
 
 
 def read_graph(source: Source) -> GraphFile:
@@ -228,8 +252,12 @@ def read_graph(source: Source) -> GraphFile:
         LoadError: it cannot be read, or is no graph.
     """
     try:
-        metadata = check_graph(source)  # type: ignore[arg-type]  # it only slices
-        return GraphFile(source, metadata, _specs(metadata.inputs), _specs(metadata.outputs))
+        data: bytes = source  # type: ignore[assignment]  # it is only sliced
+        metadata, component = (
+            check_component(data) if is_component(data) else (check_graph(data), None)
+        )
+        inputs, outputs = _specs(metadata.inputs), _specs(metadata.outputs)
+        return GraphFile(source, metadata, inputs, outputs, component)
     except LoadError as error:
         if str(source.path) in error.message:
             raise

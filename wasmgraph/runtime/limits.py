@@ -1,4 +1,7 @@
-"""Sizes and durations as people write them: "512MiB", "10s". Not for enforcing anything."""
+"""Sizes and durations as people write them: "512MiB", "10s"; what a failed allocation says.
+
+Not for enforcing anything.
+"""
 
 from __future__ import annotations
 
@@ -64,6 +67,12 @@ def format_size(nbytes: int) -> str:
         if amount < 1024 or unit == "GiB":
             break
     return f"{amount:.1f} {unit}"
+
+
+def speaks_of_memory(text: str) -> bool:
+    """Whether a graph's error is a failed allocation: the executor's words, or Rust's."""
+    words = ("out of memory", "no memory left", "memory allocation of")
+    return any(word in text for word in words)
 
 
 def _quantity(text: str, units: dict[str, float] | dict[str, int], expected: str) -> float:

@@ -11,6 +11,7 @@ import hashlib
 import math
 import platform
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,11 +20,12 @@ import wasmtime
 
 from wasmgraph.errors import LoadError
 from wasmgraph.runtime import cache as native_cache
-from wasmgraph.runtime.base import Capabilities, GraphFile, Limits
+from wasmgraph.runtime.base import GraphFile, Limits
 from wasmgraph.runtime.crew import wait_for
 from wasmgraph.runtime.sandbox import Console, define_wasi
 from wasmgraph.runtime.wasmtime_instance import INITIALIZE, WasmtimeInstance, first_line
-from wasmgraph.runtime.wasmtime_memory import SharedMemory, check_start, make_shared
+from wasmgraph.runtime.wasmtime_memory import SharedMemory, make_shared
+from wasmgraph.runtime.wasmtime_status import CAPABILITIES
 from wasmgraph.runtime.watchdog import Watchdog
 from wasmgraph.wasmfile import SHARED_MEMORY
 
@@ -53,10 +55,12 @@ class Settings:
         epochs: Whether the code can be interrupted. The checks cost a few percent in tight
             loops, so code for runs without a time limit has none.
         threads: Whether memory may be shared.
+        component: Whether it is a component.
     """
 
     epochs: bool
     threads: bool
+    component: bool = False
 
     def config(self) -> wasmtime.Config:
         """Wasmtime's configuration: only what graphs use, so that little is exposed."""
@@ -64,6 +68,7 @@ class Settings:
         config.epoch_interruption = self.epochs
         config.wasm_threads = self.threads
         config.shared_memory = self.threads
+        config.wasm_component_model = self.component
         config.wasm_memory64 = False
         config.wasm_multi_memory = False
         config.wasm_gc = False
@@ -77,34 +82,31 @@ class WasmtimeEngine:
     """Wasmtime in this process; see `wasmgraph.runtime.base.Engine`."""
 
     name = "wasmtime"
-    capabilities = Capabilities(
-        simd=True, relaxed_simd=True, threads=True, memory_limit=True, time_limit=True
-    )
+    capabilities = CAPABILITIES
 
     def load(
         self, file: GraphFile, limits: Limits, *, cache: bool, threads: int = 1
     ) -> WasmtimeProgram:
         """Compile a graph, or take its native code from the cache; see the interface."""
-        if threads > 1 and not file.metadata.threads:
-            raise LoadError(
-                f"{file.path} was compiled for one thread, not for {threads}",
-                hint="compile the model with --threads",
-            )
+        began = time.perf_counter()
         settings = Settings(epochs=limits.seconds is not None, threads=file.metadata.threads)
         engine = wasmtime.Engine(settings.config())
         store = native_cache.open_cache() if cache else None
         if store is None:
             code = _compile(file, engine, file.source.read())
-            return WasmtimeProgram(file, engine, code, limits, threads)
-        entry = _entry_id(store.digest_of(file.source), settings)
+            return WasmtimeProgram(file, engine, code, limits, threads, began)
+        entry = entry_id(store.digest_of(file.source), settings)
         module = store.load(entry, functools.partial(wasmtime.Module.deserialize_file, engine))
         if module is None:
             data = file.source.read()
             module = _compile(file, engine, data)
             # Under the digest of what was compiled: the file may have changed since it was hashed.
-            entry = _entry_id(hashlib.sha256(data).hexdigest(), settings)
+            entry = entry_id(hashlib.sha256(data).hexdigest(), settings)
             store.store(entry, module.serialize())
-        return WasmtimeProgram(file, engine, module, limits, threads)
+        return WasmtimeProgram(file, engine, module, limits, threads, began)
+
+    def close(self) -> None:
+        """Nothing is kept ready."""
 
 
 def _compile(file: GraphFile, engine: wasmtime.Engine, data: bytes) -> wasmtime.Module:
@@ -120,7 +122,11 @@ def _compile(file: GraphFile, engine: wasmtime.Engine, data: bytes) -> wasmtime.
 
 
 class WasmtimeProgram:
-    """A compiled graph; see `wasmgraph.runtime.base.Program`."""
+    """A compiled graph; see `wasmgraph.runtime.base.Program`.
+
+    Args:
+        began: When loading it did, as `time.perf_counter` has it.
+    """
 
     def __init__(
         self,
@@ -129,6 +135,7 @@ class WasmtimeProgram:
         module: wasmtime.Module,
         limits: Limits,
         threads: int,
+        began: float,
     ) -> None:
         self.file = file
         self.threads = threads
@@ -156,6 +163,7 @@ class WasmtimeProgram:
             self.probe = wasmtime.Module(engine, _probe(self.functions))
         except wasmtime.WasmtimeError as error:
             raise LoadError(f"{file.path} cannot be linked: {first_line(error)}") from error
+        self.load_ms = 1e3 * (time.perf_counter() - began)
 
     def instantiate(self) -> WasmtimeInstance:
         """A new instance; see the interface."""
@@ -217,7 +225,6 @@ class WasmtimeProgram:
             memory = {item.name: item.type for item in self._module.exports}.get("memory")
         if not isinstance(memory, wasmtime.MemoryType):
             raise LoadError(f"{self.file.path} is not a graph: it has no memory")
-        check_start(self.file, memory, self.limits)
         return memory if self.file.metadata.threads else None
 
 
@@ -233,7 +240,7 @@ def _probe(names: tuple[str, ...]) -> bytes:
     return bytes(wasmtime.wat2wasm(f"(module {' '.join(fields)})"))
 
 
-def _entry_id(digest: str, settings: Settings) -> str:
+def entry_id(digest: str, settings: Settings) -> str:
     """The name of a graph's native code in the cache."""
     parts = (digest, f"wasmtime {version('wasmtime')}", repr(settings), host_cpu())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -7,6 +7,7 @@ memory before it is touched.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -25,7 +26,7 @@ from wasmgraph.errors import (
 from wasmgraph.metadata import ABI_VERSION, MAX_TENSOR_NBYTES
 from wasmgraph.runtime.base import ANY_SHAPE, Array, TensorSpec, printable
 from wasmgraph.runtime.crew import Crew, settle
-from wasmgraph.runtime.limits import format_size
+from wasmgraph.runtime.limits import format_size, speaks_of_memory
 from wasmgraph.runtime.wasmtime_memory import GuestMemory, OwnMemory, SharedMemory
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class WasmtimeInstance:
         helpers = program.threads - 1 if is_shared else 0
         self._crew = Crew(helpers, program.leaving)
         self._runs = 0
+        self.run_ms = 0.0
         self._dims = 0
         shared = program.new_memory()
         with self._guest(LoadError):
@@ -96,6 +98,7 @@ class WasmtimeInstance:
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """Run once; see the interface."""
+        began = time.perf_counter()
         with self._guest(InferenceError):
             for index, (array, (spec, dtype)) in enumerate(zip(inputs, self._inputs, strict=True)):
                 pointer = self._declare(index, spec, array.shape)
@@ -113,6 +116,7 @@ class WasmtimeInstance:
                 shape = spec.extents if spec.is_fixed else self._output_shape(index, spec)
                 view = self._view(pointer, spec, shape, dtype)
                 results.append(view.astype(spec.dtype, order="C"))
+            self.run_ms = 1e3 * (time.perf_counter() - began)
             return results
 
     def _declare(self, index: int, spec: TensorSpec, shape: Sequence[int]) -> int:
@@ -210,7 +214,7 @@ class WasmtimeInstance:
         """Raise what the guest says of its own failure."""
         text = self._error_text()
         limit = self._program.limits.memory
-        if limit is not None and _speaks_of_memory(text):
+        if limit is not None and speaks_of_memory(text):
             raise MemoryLimitExceeded(
                 f"{what}: {text}; the limit is {format_size(limit)}",
                 hint="allow more memory, or none at all to use what the engine has (4 GiB)",
@@ -259,7 +263,7 @@ class WasmtimeInstance:
             reason = f"it left with exit code {program.console.exit_code}"
         said = _decode(program.console.stderr)
         message = f"the graph trapped{where}: {reason}" + (f"\n{said}" if said else "")
-        if program.limits.memory is not None and _speaks_of_memory(said):
+        if program.limits.memory is not None and speaks_of_memory(said):
             return MemoryLimitExceeded(
                 f"{message}\nthe limit is {format_size(program.limits.memory)}",
                 hint="allow more memory",
@@ -317,12 +321,6 @@ def _stop(store: wasmtime.Store, functions: dict[str, Any]) -> None:
     """Make all threads leave the run under way."""
     store.set_epoch_deadline(_FOREVER)  # it may be over
     functions["wg_stop"](store)
-
-
-def _speaks_of_memory(text: str) -> bool:
-    """Whether an error is a failed allocation: the executor's texts, or Rust's allocator's."""
-    words = ("out of memory", "no memory left", "memory allocation of")
-    return any(word in text for word in words)
 
 
 def _decode(text: bytes) -> str:

@@ -7,11 +7,9 @@ from typing import Any, Protocol
 
 import wasmtime
 
-from wasmgraph.errors import LoadError, MemoryLimitExceeded
+from wasmgraph.errors import LoadError
 from wasmgraph.runtime.base import GraphFile, Limits
-from wasmgraph.runtime.limits import format_size
-
-PAGE_NBYTES = 65536
+from wasmgraph.wasmfile import PAGE_NBYTES
 
 
 class GuestMemory(Protocol):
@@ -58,21 +56,6 @@ class SharedMemory(wasmtime.SharedMemory):
 
         union = ffi.wasmtime_extern_union(sharedmemory=self.ptr())
         return ffi.wasmtime_extern_t(ffi.WASMTIME_EXTERN_SHAREDMEMORY, union)
-
-
-def check_start(file: GraphFile, memory: wasmtime.MemoryType, limits: Limits) -> None:
-    """Check that a graph may have the memory that it starts with.
-
-    Raises:
-        MemoryLimitExceeded: it needs more than the limit.
-    """
-    needed = memory.limits.min * PAGE_NBYTES
-    if limits.memory is not None and needed > limits.memory:
-        raise MemoryLimitExceeded(
-            f"{file.path} needs {format_size(needed)} of memory to start with, "
-            f"the limit is {format_size(limits.memory)}",
-            hint=f"allow at least {needed} bytes",
-        )
 
 
 def make_shared(

@@ -4,8 +4,8 @@
 // little-endian), the header, and as many bytes of tensors as its "payload" says. The requests are load, instantiate,
 // run, step and close.
 //
-// wazero's own way of stopping a guest makes it several times as slow, so a time limit is kept by this process as a
-// whole: when it is over, RunTimeout is the last answer, and the process ends.
+// wazero's own way of stopping a guest makes it up to three times as slow, so a time limit is kept by this process as
+// a whole: when it is over, RunTimeout is the last answer, and the process ends.
 package main
 
 import (
