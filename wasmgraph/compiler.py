@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import onnx
 
     from wasmgraph.importer import DynamicModel, LoadedModel
+    from wasmgraph.link import Kind
     from wasmgraph.optimise import Options
     from wasmgraph.verification import VerifyReport
 
@@ -49,6 +50,7 @@ class CompileReport:
     Attributes:
         path: The graph.
         source: The model it came from.
+        kind: Whether it is a "module" or a "component".
         simd: The SIMD level it needs.
         threads: Whether runs may use several threads.
         inputs, outputs: Names, dtypes and shapes.
@@ -65,6 +67,7 @@ class CompileReport:
 
     path: Path
     source: Source
+    kind: Kind
     simd: SimdLevel
     threads: bool
     inputs: tuple[Tensor, ...]
@@ -87,6 +90,7 @@ class CompileReport:
         return {
             "path": str(self.path),
             "model": {"name": self.source.name, "sha256": self.source.sha256},
+            "kind": self.kind,
             "simd": self.simd,
             "threads": self.threads,
             "inputs": [tensor(item) for item in self.inputs],
@@ -118,6 +122,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
     threads: bool = False,
     dynamic: Collection[str] = (),
     by_sample: bool = True,
+    kind: Kind = "module",
     weights: WeightFormat | None = None,
     reporter: Reporter = SILENT,
 ) -> CompileReport:
@@ -143,6 +148,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
             leaves open and `shapes` does not fix stay open too.
         by_sample: Whether a model that leaves only a batch open, and treats every sample alone, is
             compiled for one sample and run once for each. Else it becomes a dynamic graph.
+        kind: "module", or "component" for a WebAssembly component of toolchain/wit.
         weights: How large weights of convolutions, products and tables are stored: "f32"; "f16",
             rounded to half precision; "int8", rounded to 255 steps per output channel. None stores
             them in as few bytes as hold them exactly. They are computed with in float32 always.
@@ -154,12 +160,15 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
         ModelError, UnsupportedModelError, InputError, ToolchainError: as their docstrings say.
         VerificationError: the outputs disagree; the graph is not written.
     """
-    from wasmgraph.link import find_rust, link
+    from wasmgraph.link import KINDS, check_kind, find_rust, link
     from wasmgraph.optimise import Options
     from wasmgraph.reference import find_onnxruntime
 
     if simd not in SIMD_LEVELS:
         raise InputError(f"unknown SIMD level {simd!r}; there are {', '.join(SIMD_LEVELS)}")
+    if kind not in KINDS:
+        raise InputError(f"unknown kind {kind!r}; there are {', '.join(KINDS)}")
+    check_kind(kind, threads=threads)
     if weights not in (None, *WEIGHT_FORMATS):
         raise InputError(f"unknown format of weights {weights!r}: {', '.join(WEIGHT_FORMATS)}")
     # What is missing or cannot be written is said now, not after a minute of work.
@@ -181,7 +190,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
         )
         bundle = make_bundle(model, shapes, simd, options, seconds, reporter, dynamic, weights)
         with stage(reporter, "link", seconds):
-            linked = link(bundle, unfinished, reporter)
+            linked = link(bundle, unfinished, reporter, kind)
         if verify:
             with stage(reporter, "verify", seconds):
                 verification = _verify(
@@ -200,6 +209,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
     return CompileReport(
         path=target,
         source=bundle.graph.source,
+        kind=kind,
         simd=simd,
         threads=threads,
         inputs=bundle.graph.inputs,

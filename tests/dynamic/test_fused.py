@@ -106,6 +106,25 @@ def test_convolutions(
     check(model, tmp_path_factory.mktemp("conv"), *feeds)
 
 
+def test_depthwise_convolutions(tmp_path: Path) -> None:
+    """All windows in one graph; some see nothing but padding in some rows, or are read in place."""
+    windows = [
+        *WINDOWS,
+        {"kernel_shape": [3, 3], "pads": [0, 1, 0, 1]},
+        {"kernel_shape": [2, 3], "pads": [3, 1, 3, 1]},
+        {"kernel_shape": [5, 3], "pads": [2, 1, 2, 1], "dilations": [2, 1]},
+        {"kernel_shape": [5, 5], "pads": [2, 2, 2, 2]},
+    ]
+    nodes, weights = [], {"b": numbers(99, 5)}
+    for i, window in enumerate(windows):
+        weights[f"w{i}"] = numbers(i, 5, 1, *window["kernel_shape"])
+        nodes.append(node("Conv", f"x w{i} b", f"y{i}", group=5, **window))
+    outputs = " ".join(f"y{i}" for i in range(len(windows)))
+    model = make_model(nodes, {"x": ["N", 5, "H", "W"]}, outputs, weights)
+    sizes = ((1, 9, 13), (2, 5, 9), (1, 6, 96), (1, 30, 11))
+    check(model, tmp_path, *({"x": numbers(7, n, 5, h, w)} for n, h, w in sizes))
+
+
 @settings(max_examples=6, deadline=None)
 @given(
     st.integers(8, 21),

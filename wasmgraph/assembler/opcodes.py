@@ -6,7 +6,7 @@ Source: WebAssembly core specification 3.0, section "Index of Instructions". SIM
 
 from __future__ import annotations
 
-BLOCK, LOOP, IF, ELSE, END = 0x02, 0x03, 0x04, 0x05, 0x0B
+UNREACHABLE, BLOCK, LOOP, IF, ELSE, END = 0x00, 0x02, 0x03, 0x04, 0x05, 0x0B
 BR, BR_IF, RETURN, CALL = 0x0C, 0x0D, 0x0F, 0x10
 LOCAL_GET, LOCAL_SET, LOCAL_TEE = 0x20, 0x21, 0x22
 GLOBAL_SET = 0x24

@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING
 import click
 
 from wasmgraph.cli.console import FILE, Terminal, common_options, example
-from wasmgraph.cli.inputs import input_range_option, seed_option, tolerance_options
+from wasmgraph.cli.inputs import (
+    input_range_option,
+    kind_option,
+    seed_option,
+    tolerance_options,
+)
 from wasmgraph.cli.shapes import shapes_option
 
 if TYPE_CHECKING:
     from wasmgraph.bundle import SimdLevel, WeightFormat
+    from wasmgraph.link import Kind
 
 
 @click.command(
@@ -78,6 +84,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Let runs use several threads; the host must share memory between them.",
 )
+@kind_option
 @common_options
 def command(
     terminal: Terminal,
@@ -96,6 +103,7 @@ def command(
     input_range: tuple[float, float],
     winograd: bool,
     threads: bool,
+    kind: Kind,
 ) -> None:
     """Compile MODEL.onnx into one self-contained .wasm file.
 
@@ -123,6 +131,7 @@ def command(
             winograd=winograd,
             threads=threads,
             dynamic=dynamic,
+            kind=kind,
             weights=weights,
             reporter=reporter,
         )

@@ -57,7 +57,11 @@ pub fn run() -> Result<(), String> {
     (engine().run)()
 }
 
-fn check_inputs() -> Result<(), String> {
+/// Checks that every input was declared, and that no two give one axis different extents.
+///
+/// # Errors
+/// One was not, or two do.
+pub fn check_inputs() -> Result<(), String> {
     // Who gave each named axis its extent, and which.
     let mut given: Vec<Option<(&Tensor, i64)>> = vec![None; axes().len()];
     for (input, shape) in inputs().iter().zip(declared()) {

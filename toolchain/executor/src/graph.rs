@@ -45,6 +45,14 @@ static DTYPES: [DType; 23] = [
     dtype("uint2", "V1", 1),
 ];
 
+/// The name of a dtype by its number.
+#[cfg(any(feature = "component", test))]
+pub fn dtype_name(number: u8) -> &'static str {
+    DTYPES
+        .get(usize::from(number))
+        .map_or("unknown", |dtype| dtype.name)
+}
+
 /// UTF-8 in the module's data.
 #[repr(C)]
 pub struct Text {
@@ -77,6 +85,12 @@ impl Tensor {
 
     pub fn dtype(&self) -> DType {
         DTYPES[self.dtype]
+    }
+
+    /// Its dtype's place among all.
+    #[cfg(any(feature = "component", test))]
+    pub fn dtype_number(&self) -> usize {
+        self.dtype
     }
 
     /// The extent of every axis; -1 - k where only axis name k says that it is one with others.

@@ -9,6 +9,7 @@
 //! * `batch`: graphs for one sample, which run once per sample of a batch;
 //! * `abi`: the functions a host calls, version 1 of the ABI;
 //! * `command`: `_start`, that is `wasmtime run model.wasm < input.npy > output.npy`;
+//! * `component`: the functions of a component, instead of those of `abi` and `command`;
 //! * `npy`: the file format of tensors;
 //! * `workspace`: the C functions which the kernels themselves call;
 //! * `dynamic`: graphs whose shapes are known at run time only;
@@ -21,6 +22,8 @@
 mod abi;
 mod batch;
 mod command;
+#[cfg(any(feature = "component", test))]
+mod component;
 #[cfg(any(feature = "dynamic", test))]
 mod dynamic;
 mod error;
