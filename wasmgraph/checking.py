@@ -48,6 +48,7 @@ class CheckReport:
             dynamic graph has operators instead of kernels, and nodes instead of steps.
         dynamic: Whether some of its shapes would be known at run time only.
         seconds: How long it took.
+        openness: As in `wasmgraph.compiler.CompileReport`.
     """
 
     source: Source
@@ -58,6 +59,7 @@ class CheckReport:
     weights_nbytes: int
     dynamic: bool
     seconds: float
+    openness: str
 
     @property
     def compiles(self) -> bool:
@@ -75,6 +77,7 @@ class CheckReport:
             "steps": self.steps,
             "weights": self.weights_nbytes,
             "dynamic": self.dynamic,
+            "openness": self.openness,
             "seconds": round(self.seconds, 3),
         }
 
@@ -102,11 +105,12 @@ def check(
     loaded = load_model(model)
     source = describe_source(loaded)
     findings: tuple[Finding, ...] = ()
-    hint, kernels, steps, weights, dynamic = None, 0, 0, 0, False
+    hint, kernels, steps, weights, dynamic, openness = None, 0, 0, 0, False, ""
     try:
         graph = make_bundle(loaded, shapes, reporter=reporter).graph
         (kernels, steps), weights = graph.call_counts, graph.params_nbytes
         dynamic = graph.dynamic is not None
+        openness = graph.openness
     except UnsupportedModelError as error:
         # One without obstacles (too much memory, say) is an obstacle of the whole model.
         obstacles = error.obstacles or (Obstacle(source.name, "", error.message),)
@@ -114,7 +118,7 @@ def check(
         findings = tuple(_finding(obstacle, opsets) for obstacle in obstacles)
         hint = error.hint
     seconds = time.perf_counter() - began
-    return CheckReport(source, findings, hint, kernels, steps, weights, dynamic, seconds)
+    return CheckReport(source, findings, hint, kernels, steps, weights, dynamic, seconds, openness)
 
 
 def _finding(obstacle: Obstacle, opsets: Mapping[str, int]) -> Finding:

@@ -96,6 +96,7 @@ class Inspection:
         wide_weights: Bytes of its weights if every float were a float32; 0 where it does not say.
         abi: The version of the ABI a graph keeps to.
         imports, exports: A graph's, as "module.name" and "name"; a component's interfaces.
+        openness: What of the shapes a run decides, and how it copes.
     """
 
     kind: Literal["model", "bundle", "graph", "component"]
@@ -119,6 +120,7 @@ class Inspection:
     abi: int | None = None
     imports: tuple[str, ...] = ()
     exports: tuple[str, ...] = ()
+    openness: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON types."""
@@ -212,6 +214,7 @@ def _inspect_bundle(folder: Path) -> Inspection:
             "graph.params": graph.params_nbytes,
         },
         producer=graph.producer,
+        openness=graph.openness,
         rounded=graph.rounded,
         wide_weights=graph.wide_nbytes,
     )
@@ -287,6 +290,7 @@ def _describe_graph(
         abi=metadata.abi if kind == "graph" else None,
         imports=shown.imports,
         exports=shown.exports,
+        openness=metadata.openness,
     )
 
 
@@ -321,7 +325,7 @@ def memory_plan(graph: Graph) -> MemoryPlan:
     return MemoryPlan(
         weights=graph.params_nbytes,
         io=graph.io_nbytes,
-        arena=graph.arena_nbytes,
+        arena=graph.arena_nbytes + graph.reserved_nbytes,
         intermediates=len(written),
         intermediate_nbytes=sum(end - begin for begin, end in written),
     )

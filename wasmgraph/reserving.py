@@ -1,4 +1,4 @@
-"""Memory for a dynamic graph whose axes all have an upper bound: what a run at the bounds takes.
+"""Memory for a graph whose open axes all have an upper bound: what a run at the bounds takes.
 
 The graph is run at them, as what its operators allocate besides tensors no plan knows. Afterwards
 its memory has that size from the start and cannot grow.
@@ -31,13 +31,16 @@ take another branch."""
 
 
 def is_bounded(graph: Graph) -> bool:
-    """Whether every open axis of a graph's inputs has an upper bound, and there is one at all."""
+    """Whether every open axis of a graph's inputs has an upper bound, and there is one at all.
+
+    The memory of a graph for several threads is its host's, which says how large it is.
+    """
     axes = {d for tensor in graph.inputs for d in tensor.shape if isinstance(d, str)}
-    return bool(axes) and axes <= graph.bounds.keys()
+    return bool(axes) and axes <= graph.bounds.keys() and not graph.threads
 
 
 def with_reserved_memory(bundle: Bundle, reporter: Reporter = SILENT) -> Bundle:
-    """The bundle with an arena for runs at its bounds; as it was, if an axis has none.
+    """The bundle with memory for runs at its bounds; as it was, if an axis has none.
 
     Raises:
         InputError: it cannot run at the bounds.
@@ -51,9 +54,9 @@ def with_reserved_memory(bundle: Bundle, reporter: Reporter = SILENT) -> Bundle:
         link(bundle, path, reporter)
         needed = _measured(path, graph)
     pages = -(-(needed + needed // _SPARE) // _PAGE_NBYTES) + 1
-    arena = pages * _PAGE_NBYTES
-    reporter.log(f"a run at the bounds takes {needed} bytes, {arena} are reserved")
-    return replace(bundle, graph=replace(graph, arena_nbytes=arena))
+    reserved = pages * _PAGE_NBYTES
+    reporter.log(f"a run at the bounds allocates {needed} bytes, {reserved} are reserved")
+    return replace(bundle, graph=replace(graph, reserved_nbytes=reserved))
 
 
 def _measured(path: Path, graph: Graph) -> int:

@@ -73,7 +73,7 @@ def _facts(found: Inspection) -> dict[str, str]:
         "memory": _memory(found),
         "operators": ", ".join(f"{n} {op}" for op, n in found.operators.items()),
         **_kernels(found),
-        "bounds": ", ".join(f"{axis} up to {most}" for axis, most in found.bounds.items()),
+        "shapes": found.openness,
         "imports": _imports(found),
         "exports": ", ".join(found.exports),
     }

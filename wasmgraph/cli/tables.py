@@ -109,20 +109,12 @@ def compile_summary(report: CompileReport) -> RenderableType:
         "written": written(report.path, report.sizes["file"]),
         "sizes": sizes(report.sizes),
         **kernels(report.kernels, report.steps, dynamic=report.dynamic),
-        **({"shapes": shapes(report)} if report.dynamic else {}),
+        **({"shapes": report.openness} if report.openness else {}),
         "time": f"{total:.2f} s: {listed(times)}",
         "verified": agreement(report.verification),
         **rounding_cost(report.verification),
     }
     return Group(facts(rows), "", tensors(report.inputs, report.outputs))
-
-
-def shapes(report: CompileReport) -> str:
-    """What of a dynamic graph's shapes is known at run time only."""
-    names = dict.fromkeys(d for t in report.inputs for d in t.shape if isinstance(d, str))
-    axes = [f"{n} up to {report.bounds[n]}" if n in report.bounds else n for n in names]
-    what = f"open axes {', '.join(axes)}" if axes else "sizes that depend on data"
-    return f"dynamic ({what}); fixed shapes (--shape) run faster"
 
 
 def agreement(report: VerifyReport | None) -> str:

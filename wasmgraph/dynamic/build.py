@@ -60,7 +60,6 @@ def build_bundle(
     network: Network,
     converted: Converted,
     output_shapes: Sequence[tuple[int | str, ...]],
-    bounds: Mapping[str, int],
     source: Source,
     simd: SimdLevel,
     producer: Mapping[str, str],
@@ -73,7 +72,6 @@ def build_bundle(
         network: Normalised as far as open shapes allow.
         converted: Its nodes.
         output_shapes: With names for open axes.
-        bounds: The largest extents of axes that have one.
         source: What it was compiled from.
         simd: What the executor's operators may use.
         producer: Versions, for the bundle.
@@ -113,7 +111,6 @@ def build_bundle(
         params_nbytes=len(params),
         io_nbytes=0,
         arena_nbytes=0,
-        bounds=bounds,
         dynamic=DynamicProgram(total, slots, with_liveness(body, frozenset(slots))),
     )
     return Bundle(graph, code, params)

@@ -6,8 +6,9 @@ Importing this package imports onnx, but TVM only when `import_model` runs.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from wasmgraph.bundle import Source, WeightFormat
@@ -18,6 +19,7 @@ from wasmgraph.progress import SILENT, Reporter
 if TYPE_CHECKING:
     import onnx
 
+    from wasmgraph.bundle import Batch
     from wasmgraph.dynamic.build import Converted
     from wasmgraph.importer.network import Network
     from wasmgraph.importer.relax_graph import RelaxGraph
@@ -42,11 +44,15 @@ class ImportedModel:
         source: What it came from.
         graph: The model as Relax, where every shape is known.
         dynamic: The model as it is, where some shapes are known at run time only.
+        batch: That `graph` is for one sample of a batch, where only the batch's axis is open.
+        bounds: The largest extents of open axes that have one, by name.
     """
 
     source: Source
     graph: RelaxGraph | None
     dynamic: DynamicModel | None = None
+    batch: Batch | None = None
+    bounds: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,15 +63,16 @@ class DynamicModel:
         network: The model.
         converted: Its nodes as operators of the executor.
         outputs: The shapes of its outputs, with names for the axes that are not known.
-        bounds: The largest extents of axes that have one, by name.
         reason: Why shapes are not known, for a person.
+        whole_batch: Why a batch does not run sample by sample; empty where no axis is open, or
+            several are.
     """
 
     network: Network
     converted: Converted
     outputs: tuple[tuple[int | str, ...], ...]
-    bounds: Mapping[str, int]
     reason: str
+    whole_batch: str = ""
 
 
 def import_model(
@@ -74,11 +81,15 @@ def import_model(
     reporter: Reporter = SILENT,
     dynamic: Collection[str] | Mapping[str, int | None] = (),
     weights: WeightFormat | None = None,
+    *,
+    by_sample: bool = True,
+    threads: bool = False,
 ) -> ImportedModel:
     """Turn a loaded model into Relax where its shapes are static, else into a dynamic model.
 
     A model is dynamic where axes of its inputs stay open, or where it has control flow, sequences
-    or sizes that depend on data.
+    or sizes that depend on data. If only the axis of a batch is open, and every sample is treated
+    alone, the model of one sample does.
 
     Args:
         loaded: From `load_model`.
@@ -87,6 +98,8 @@ def import_model(
         dynamic: Names of axes that stay open, or of inputs whose axes all do, with the largest
             extents that they can have, where there are such.
         weights: As what large weights are stored (see `normalise`). A dynamic model's are float32.
+        by_sample: Whether a model that leaves only a batch open may be compiled for one sample.
+        threads: Whether it is for several threads, which dynamic models have no use for.
 
     Raises:
         ModelError: shapes contradict each other.
@@ -110,10 +123,8 @@ def import_model(
     network, is_open = fresh()
     reporter.log(f"{len(network.nodes)} nodes, opset {network.opset}")
     if is_open:
-        _reject_rounding(loaded, "open axes", weights)
-        bounds = axis_bounds(network, dynamic)
-        model = _dynamic_model(network, "open axes", reporter, bounds)
-        return ImportedModel(source, None, model)
+        opened = _open_model(loaded, lambda: fresh()[0], reporter, weights, by_sample, threads)
+        return replace(opened, bounds=axis_bounds(network, dynamic))
     try:
         return ImportedModel(source, static_graph(network, reporter, weights))
     except UnsupportedModelError as error:
@@ -127,6 +138,43 @@ def import_model(
             return ImportedModel(source, None, _dynamic_model(network, reason, reporter))
         except UnsupportedModelError as other:
             raise (other if _have_converters(error.obstacles) else error) from None
+
+
+def _open_model(
+    loaded: LoadedModel,
+    fresh: Callable[[], Network],
+    reporter: Reporter,
+    weights: WeightFormat | None,
+    by_sample: bool,
+    threads: bool,
+) -> ImportedModel:
+    """A model with open axes: that of one sample where a batch can run sample by sample."""
+    from wasmgraph.importer.batching import Mixed, batch_axis, for_batch, is_little_work, separate
+
+    source = describe_source(loaded)
+
+    def whole(reason: str) -> ImportedModel:
+        _reject_rounding(loaded, "open axes", weights)
+        model = _dynamic_model(fresh(), "open axes", reporter)
+        return ImportedModel(source, None, replace(model, whole_batch=reason))
+
+    axis = batch_axis(fresh())
+    if axis is None or not by_sample:
+        return whole("")
+    try:
+        batch = separate(fresh, axis)
+        network = fresh()
+        for_batch(network, axis, 1)
+        graph = static_graph(network, reporter, weights)
+    except (Mixed, UnsupportedModelError) as reason:
+        reporter.log(f"not sample by sample: {reason}")
+        return whole(str(reason))
+    if is_little_work(network) and not threads:
+        # Unless it takes what dynamic graphs lack.
+        with suppress(UnsupportedModelError):
+            return whole("a sample is less work than to change from one to the next")
+    reporter.log(f"one sample of batch axis {axis!r}")
+    return ImportedModel(source, graph, batch=batch)
 
 
 def _reject_rounding(loaded: LoadedModel, reason: str, weights: WeightFormat | None) -> None:
@@ -205,9 +253,7 @@ def static_graph(
     return build_relax(network)
 
 
-def _dynamic_model(
-    network: Network, reason: str, reporter: Reporter, bounds: Mapping[str, int] | None = None
-) -> DynamicModel:
+def _dynamic_model(network: Network, reason: str, reporter: Reporter) -> DynamicModel:
     from wasmgraph.dynamic.build import MORE_OPERATORS, convert, output_shapes
     from wasmgraph.dynamic.operators import has_converter, why_unsupported
     from wasmgraph.importer.normalise import normalise_dynamic
@@ -218,8 +264,7 @@ def _dynamic_model(
     reporter.log(f"{len(network.nodes)} nodes with dynamic shapes, opset {network.opset}")
     reject_unsupported(network, upgraded=True, why=why_unsupported, hint=MORE_OPERATORS)
     reject_impossible_tensors(network)
-    outputs = tuple(output_shapes(network))
-    return DynamicModel(network, convert(network), outputs, bounds or {}, reason)
+    return DynamicModel(network, convert(network), tuple(output_shapes(network)), reason)
 
 
 def describe_source(loaded: LoadedModel) -> Source:

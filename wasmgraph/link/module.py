@@ -116,7 +116,7 @@ def link(
         file_nbytes=len(data),
         code_nbytes=len(data) - graph.params_nbytes,
         weights_nbytes=graph.params_nbytes,
-        arena_nbytes=graph.arena_nbytes,
+        arena_nbytes=graph.arena_nbytes + graph.reserved_nbytes,
         io_nbytes=graph.io_nbytes,
     )
 
@@ -170,12 +170,12 @@ def _build(
     names = [*objects, "regions.o"]
     exports = (INITIALIZE, *_COMPONENT_FUNCTIONS) if component else _MODULE_FUNCTIONS
     data = link_module(rust, archive, names, folder, exports, threads=threads)
-    if dynamic is not None and bundle.graph.arena_nbytes and not component:
+    if bundle.graph.reserved_nbytes and not component:
         # How much the data take shows only now. What follows them is the C library's to give out.
         # A component's memory also holds copies of what its host passes, which nobody has measured.
         memory = parse_wasm(data).memory
         assert memory is not None
-        nbytes = memory.minimum * PAGE_NBYTES + bundle.graph.arena_nbytes
+        nbytes = memory.minimum * PAGE_NBYTES + bundle.graph.reserved_nbytes
         data = link_module(
             rust, archive, names, folder, exports, threads=threads, fixed_nbytes=nbytes
         )
@@ -214,7 +214,7 @@ def _metadata(graph: Graph, code_nbytes: int, rust: RustToolchain) -> Metadata:
         sizes=Sizes(
             code_nbytes,
             graph.params_nbytes,
-            graph.arena_nbytes,
+            graph.arena_nbytes + graph.reserved_nbytes,
             graph.io_nbytes,
             graph.wide_nbytes,
         ),
@@ -247,7 +247,8 @@ def _check_sizes(bundle: Bundle) -> None:
             f"the bundle has {len(bundle.params)} bytes of weights, "
             f"its graph.json expects {graph.params_nbytes}"
         )
-    needed = graph.params_nbytes + graph.io_nbytes + graph.arena_nbytes + _EXECUTOR_NBYTES
+    needed = sum((graph.params_nbytes, graph.io_nbytes, graph.arena_nbytes, graph.reserved_nbytes))
+    needed += _EXECUTOR_NBYTES
     if needed > _MEMORY_NBYTES:
         raise UnsupportedModelError(
             f"the graph needs {needed} bytes of memory, 32-bit WebAssembly has {_MEMORY_NBYTES}"

@@ -51,8 +51,7 @@ def write_regions_object(path: Path, graph: Graph, params: bytes) -> None:
     regions: list[tuple[Region, int, bytes | None]] = [
         ("params", graph.params_nbytes, params),
         ("io", graph.io_nbytes, None),
-        # That of a dynamic graph is what its memory has behind all data: see `link.module`.
-        ("arena", 0 if graph.dynamic else graph.arena_nbytes, None),
+        ("arena", graph.arena_nbytes, None),
     ]
     segments = [
         _Segment(

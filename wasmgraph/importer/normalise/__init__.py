@@ -39,7 +39,7 @@ from wasmgraph.importer.normalise.unflatten import unflatten_products
 from wasmgraph.importer.normalise.upgrade import upgrade_opset, write_older_axes
 from wasmgraph.importer.normalise.widen import widen_halves
 
-_TO_FLOAT32 = (
+FORMING = (
     check_ensembles,
     drop_zip_maps,
     replace_legacy,
@@ -50,6 +50,11 @@ _TO_FLOAT32 = (
     expand_machine_learning,
     inline_schema_functions,
     remove_no_ops,
+)
+"""The passes that bring a network into one dialect."""
+
+_TO_FLOAT32 = (
+    *FORMING,
     fold_constants,
     unflatten_products,
     check_operands,
@@ -112,6 +117,16 @@ def fold_and_widen(network: Network) -> None:
     """Compute what depends on constants alone, and leave no weight that is narrow."""
     fold_constants(network)
     widen_narrow_weights(network)
+
+
+def form(network: Network) -> None:
+    """Only what comes before constants are folded: the nodes still say how shapes are computed.
+
+    Raises:
+        ModelError: the shapes contradict each other, or a node has what it cannot have.
+    """
+    for step in FORMING:
+        step(network)
 
 
 def normalise(network: Network, weights: WeightFormat | None = None) -> None:
