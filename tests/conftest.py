@@ -80,6 +80,17 @@ def digits_wasm(digits_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
+def digits_component(digits_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample as a component; tests must not write to it."""
+    from wasmgraph.bundle import read_bundle
+    from wasmgraph.link import link
+
+    out = tmp_path_factory.mktemp("digits-component") / "digits.wasm"
+    link(read_bundle(digits_bundle), out, kind="component")
+    return out
+
+
+@pytest.fixture(scope="session")
 def digits_bundle(digits_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample's graph bundle, as `compile --bundle` keeps it; tests must not write to it."""
     import wasmgraph

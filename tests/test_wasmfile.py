@@ -37,10 +37,11 @@ METADATA: dict[str, Any] = {
     "threads": False,
     "inputs": [{"name": "x", "dtype": "float32", "shape": [1, 2]}],
     "outputs": [{"name": "y", "dtype": "int64", "shape": []}],
-    "sizes": {"code": 1, "weights": 2, "arena": 3, "io": 4},
+    "sizes": {"code": 1, "weights": 2, "arena": 3, "io": 4, "wide_weights": 5},
     "kernels": [{"symbol": "add", "description": "add"}],
     "steps": [{"kernel": 0, "nodes": ["Add#0"], "flops": 0, "shares": 1}],
     "dynamic": False,
+    "rounded": "int8",
 }
 
 EVERYTHING = """(module
@@ -259,6 +260,7 @@ def changed(path: str, value: object) -> dict[str, Any]:
         ("inputs.0.shape", [1.5]),
         ("inputs.0.shape", [None]),
         ("dynamic", 0),
+        ("rounded", "int4"),
         ("inputs.0.shape", [2**31]),
         ("inputs.0.shape", [2**62, 0]),
         ("inputs.0.shape", [2**70]),

@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from wasmgraph.atomic import folder_filled_when_done, replaced_when_done
-from wasmgraph.bundle import SIMD_LEVELS, Bundle, SimdLevel, Source, Tensor, write_bundle
+from wasmgraph.bundle import (
+    SIMD_LEVELS,
+    WEIGHT_FORMATS,
+    Bundle,
+    SimdLevel,
+    Source,
+    Tensor,
+    WeightFormat,
+    write_bundle,
+)
 from wasmgraph.dynamic.program import all_nodes, operators
 from wasmgraph.errors import InputError, UnsupportedModelError
 from wasmgraph.interrupts import interrupts_kept
@@ -21,6 +30,7 @@ if TYPE_CHECKING:
     import onnx
 
     from wasmgraph.importer import DynamicModel, LoadedModel
+    from wasmgraph.link import Kind
     from wasmgraph.optimise import Options
     from wasmgraph.verification import VerifyReport
 
@@ -40,19 +50,24 @@ class CompileReport:
     Attributes:
         path: The graph.
         source: The model it came from.
+        kind: Whether it is a "module" or a "component".
         simd: The SIMD level it needs.
         threads: Whether runs may use several threads.
         inputs, outputs: Names, dtypes and shapes.
         kernels: How many distinct kernels it holds.
         steps: How many kernel calls one run makes; of a dynamic graph how many nodes it has.
-        dynamic: Whether some shapes are known at run time only.
-        sizes: Bytes of "file", "code" (the file less its weights), "weights", "arena" and "io".
+        dynamic: Whether some shapes are known at run time only and nodes run one by one.
+        openness: What of the shapes a run decides, and how it copes; empty where all are fixed.
+        rounded: As what weights were rounded to be stored smaller; None where they are the model's.
+        sizes: Bytes of "file", "code" (the file less its weights), "weights", "arena" and "io"; and
+            of "wide_weights", what the weights would be if every float were a float32.
         seconds: Wall time by stage.
         verification: The comparison with onnxruntime, or None where it was not asked for.
     """
 
     path: Path
     source: Source
+    kind: Kind
     simd: SimdLevel
     threads: bool
     inputs: tuple[Tensor, ...]
@@ -60,6 +75,8 @@ class CompileReport:
     kernels: int
     steps: int
     dynamic: bool
+    openness: str
+    rounded: WeightFormat | None
     sizes: Mapping[str, int]
     seconds: Mapping[str, float]
     verification: VerifyReport | None
@@ -73,6 +90,7 @@ class CompileReport:
         return {
             "path": str(self.path),
             "model": {"name": self.source.name, "sha256": self.source.sha256},
+            "kind": self.kind,
             "simd": self.simd,
             "threads": self.threads,
             "inputs": [tensor(item) for item in self.inputs],
@@ -80,6 +98,8 @@ class CompileReport:
             "kernels": self.kernels,
             "steps": self.steps,
             "dynamic": self.dynamic,
+            "openness": self.openness,
+            "rounded": self.rounded,
             "sizes": dict(self.sizes),
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
             "verification": None if self.verification is None else self.verification.to_json(),
@@ -101,6 +121,9 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
     winograd: bool = True,
     threads: bool = False,
     dynamic: Collection[str] = (),
+    by_sample: bool = True,
+    kind: Kind = "module",
+    weights: WeightFormat | None = None,
     reporter: Reporter = SILENT,
 ) -> CompileReport:
     """Compile an ONNX model into one WebAssembly file.
@@ -123,18 +146,31 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
             large kernels are cut into parts. The results stay the same, bit for bit.
         dynamic: Names of axes that stay open, or of inputs whose axes all do. Axes that the model
             leaves open and `shapes` does not fix stay open too.
+        by_sample: Whether a model that leaves only a batch open, and treats every sample alone, is
+            compiled for one sample and run once for each. Else it becomes a dynamic graph.
+        kind: "module", or "component" for a WebAssembly component of toolchain/wit.
+        weights: How large weights of convolutions, products and tables are stored: "f32"; "f16",
+            rounded to half precision; "int8", rounded to 255 steps per output channel. None stores
+            them in as few bytes as hold them exactly. They are computed with in float32 always.
+            Rounded ones are verified against a model whose weights were rounded the same way; what
+            the rounding costs is reported besides.
         reporter: Told about stages.
 
     Raises:
         ModelError, UnsupportedModelError, InputError, ToolchainError: as their docstrings say.
         VerificationError: the outputs disagree; the graph is not written.
     """
-    from wasmgraph.link import find_rust, link
+    from wasmgraph.link import KINDS, check_kind, find_rust, link
     from wasmgraph.optimise import Options
     from wasmgraph.reference import find_onnxruntime
 
     if simd not in SIMD_LEVELS:
         raise InputError(f"unknown SIMD level {simd!r}; there are {', '.join(SIMD_LEVELS)}")
+    if kind not in KINDS:
+        raise InputError(f"unknown kind {kind!r}; there are {', '.join(KINDS)}")
+    check_kind(kind, threads=threads)
+    if weights not in (None, *WEIGHT_FORMATS):
+        raise InputError(f"unknown format of weights {weights!r}: {', '.join(WEIGHT_FORMATS)}")
     # What is missing or cannot be written is said now, not after a minute of work.
     find_rust()
     if verify:
@@ -145,10 +181,16 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
     with ExitStack() as stack:
         unfinished = stack.enter_context(replaced_when_done(target))
         kept = bundle_dir and stack.enter_context(folder_filled_when_done(Path(bundle_dir)))
-        options = Options(winograd=winograd, threads=threads, fused=simd == "relaxed")
-        bundle = make_bundle(model, shapes, simd, options, seconds, reporter, dynamic)
+        options = Options(
+            winograd=winograd,
+            threads=threads,
+            fused=simd == "relaxed",
+            by_sample=by_sample,
+            small_weights=weights != "f32",
+        )
+        bundle = make_bundle(model, shapes, simd, options, seconds, reporter, dynamic, weights)
         with stage(reporter, "link", seconds):
-            linked = link(bundle, unfinished, reporter)
+            linked = link(bundle, unfinished, reporter, kind)
         if verify:
             with stage(reporter, "verify", seconds):
                 verification = _verify(
@@ -167,6 +209,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
     return CompileReport(
         path=target,
         source=bundle.graph.source,
+        kind=kind,
         simd=simd,
         threads=threads,
         inputs=bundle.graph.inputs,
@@ -174,12 +217,15 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
         kernels=len(bundle.graph.kernels) if program is None else len(operators(program)),
         steps=len(bundle.graph.steps) if program is None else len(list(all_nodes(program.body))),
         dynamic=program is not None,
+        openness=bundle.graph.openness,
+        rounded=bundle.graph.rounded,
         sizes={
             "file": linked.file_nbytes,
             "code": linked.code_nbytes,
             "weights": linked.weights_nbytes,
             "arena": linked.arena_nbytes,
             "io": linked.io_nbytes,
+            "wide_weights": bundle.graph.wide_nbytes,
         },
         seconds=seconds,
         verification=verification,
@@ -204,12 +250,13 @@ def make_bundle(
     seconds: dict[str, float] | None = None,
     reporter: Reporter = SILENT,
     dynamic: Collection[str] = (),
+    weights: WeightFormat | None = None,
 ) -> Bundle:
     """All stages before the linker.
 
     Args:
         model: A path, a model in memory, or what `importer.load_model` gave.
-        shapes, simd, dynamic: As for `compile`.
+        shapes, simd, dynamic, weights: As for `compile`.
         options: What else was chosen.
         seconds: Gets the wall time of each stage.
         reporter: Told about stages.
@@ -218,31 +265,44 @@ def make_bundle(
         ModelError, UnsupportedModelError, InputError: as their docstrings say.
     """
     from wasmgraph.codegen import generate
+    from wasmgraph.codegen.batches import for_batches
     from wasmgraph.importer import LoadedModel, import_model, load_model
     from wasmgraph.lower import lower
     from wasmgraph.optimise import optimise
     from wasmgraph.optimise.options import DEFAULT
 
     seconds = {} if seconds is None else seconds
+    options = options or DEFAULT
     with _ONE_AT_A_TIME, interrupts_kept():
         with stage(reporter, "import", seconds):
             loaded = model if isinstance(model, LoadedModel) else load_model(model)
-            imported = import_model(loaded, shapes, reporter, dynamic)
-            if imported.dynamic is not None and options is not None and options.threads:
+            imported = import_model(
+                loaded,
+                shapes,
+                reporter,
+                dynamic,
+                weights,
+                by_sample=options.by_sample,
+                threads=options.threads,
+            )
+            if imported.dynamic is not None and options.threads:
                 raise UnsupportedModelError(
                     f"{loaded.name} has {imported.dynamic.reason}: such a graph runs on one thread",
                     hint="leave out --threads, or fix all shapes with --shape",
                 )
         if imported.dynamic is not None:
             with stage(reporter, "codegen", seconds):
-                chosen = options or DEFAULT
-                return _build_dynamic(imported.source, imported.dynamic, simd, chosen)
+                return _build_dynamic(imported.source, imported.dynamic, simd, options)
         with stage(reporter, "optimise", seconds):
-            program = optimise(imported, reporter, options or DEFAULT)
+            program = optimise(imported, reporter, options)
         with stage(reporter, "lower", seconds):
             lowered = lower(program, simd, reporter)
         with stage(reporter, "codegen", seconds):
-            return generate(program, lowered, imported.source, simd, reporter)
+            bundle = generate(program, lowered, imported.source, simd, reporter)
+            if imported.batch is not None:
+                bundle = for_batches(bundle, imported.batch)
+        rounded = weights if weights != "f32" else None
+        return replace(bundle, graph=replace(bundle.graph, rounded=rounded))
 
 
 def _build_dynamic(
@@ -251,7 +311,7 @@ def _build_dynamic(
     from wasmgraph.codegen import producer
     from wasmgraph.dynamic.build import build_bundle
 
-    return build_bundle(
+    bundle = build_bundle(
         model.network,
         model.converted,
         model.outputs,
@@ -260,6 +320,7 @@ def _build_dynamic(
         producer(),
         winograd=options.winograd,
     )
+    return replace(bundle, graph=replace(bundle.graph, whole_batch=model.whole_batch))
 
 
 def _verify(

@@ -18,7 +18,7 @@ from wasmgraph.errors import ModelError
 if TYPE_CHECKING:
     import onnx
 
-    from wasmgraph.metadata import KernelInfo, StepInfo, TensorInfo
+    from wasmgraph.metadata import KernelInfo, Metadata, StepInfo, TensorInfo
 
 WASM_MAGIC = b"\0asm"
 WASM_PAGE = 65536
@@ -87,11 +87,14 @@ class Inspection:
         sizes: Bytes by part: of a model "file" and "weights"; of a bundle its three files; of
             a graph "file", "code" (all but the weights) and "weights".
         producer: Versions of what made it, by name.
+        rounded: As what a graph's (or bundle's) weights were rounded to be stored smaller.
+        wide_weights: Bytes of its weights if every float were a float32; 0 where it does not say.
         abi: The version of the ABI a graph keeps to.
-        imports, exports: A graph's, as "module.name" and "name".
+        imports, exports: A graph's, as "module.name" and "name"; a component's interfaces.
+        openness: What of the shapes a run decides, and how it copes.
     """
 
-    kind: Literal["model", "bundle", "graph"]
+    kind: Literal["model", "bundle", "graph", "component"]
     path: str
     source: str
     sha256: str
@@ -105,9 +108,12 @@ class Inspection:
     steps: tuple[StepSummary, ...] = ()
     memory: MemoryPlan | None = None
     producer: Mapping[str, str] = field(default_factory=dict)
+    rounded: str | None = None
+    wide_weights: int = 0
     abi: int | None = None
     imports: tuple[str, ...] = ()
     exports: tuple[str, ...] = ()
+    openness: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON types."""
@@ -199,18 +205,53 @@ def _inspect_bundle(folder: Path) -> Inspection:
             "graph.params": graph.params_nbytes,
         },
         producer=graph.producer,
+        openness=graph.openness,
+        rounded=graph.rounded,
+        wide_weights=graph.wide_nbytes,
     )
 
 
 def _inspect_graph(path: Path) -> Inspection:
+    from wasmgraph.component.file import check_component, is_component
     from wasmgraph.wasmfile import parse_wasm, read_metadata
 
     data = path.read_bytes()
+    if is_component(data):
+        metadata, component = check_component(data)
+        shown = _Outside(
+            imports=component.imports,
+            exports=tuple(component.exports),
+            pages=component.memory_pages,
+        )
+        return _describe_graph(path, "component", metadata, shown, len(data))
     module, metadata = parse_wasm(data), read_metadata(data)
+    shown = _Outside(
+        imports=tuple(f"{item.module}.{item.name}" for item in module.imports),
+        exports=tuple(export.name for export in module.exports),
+        pages=module.memory.minimum if module.memory else 0,
+    )
+    return _describe_graph(path, "graph", metadata, shown, len(data))
+
+
+@dataclass(frozen=True)
+class _Outside:
+    """What a graph shows without its metadata; its memory in pages of 64 KiB."""
+
+    imports: tuple[str, ...]
+    exports: tuple[str, ...]
+    pages: int
+
+
+def _describe_graph(
+    path: Path,
+    kind: Literal["graph", "component"],
+    metadata: Metadata,
+    shown: _Outside,
+    nbytes: int,
+) -> Inspection:
     sizes = metadata.sizes
-    pages = module.memory.minimum if module.memory else 0
     return Inspection(
-        kind="graph",
+        kind=kind,
         path=str(path),
         source=metadata.model.name,
         sha256=metadata.model.sha256,
@@ -225,13 +266,16 @@ def _inspect_graph(path: Path) -> Inspection:
             weights=sizes.weights,
             io=sizes.io,
             arena=sizes.arena,
-            linear_memory=pages * WASM_PAGE,
+            linear_memory=shown.pages * WASM_PAGE,
         ),
-        sizes={"file": module.nbytes, "code": sizes.code, "weights": sizes.weights},
+        sizes={"file": nbytes, "code": sizes.code, "weights": sizes.weights},
         producer=metadata.producer,
-        abi=metadata.abi,
-        imports=tuple(f"{item.module}.{item.name}" for item in module.imports),
-        exports=tuple(export.name for export in module.exports),
+        rounded=metadata.rounded,
+        wide_weights=sizes.wide_weights,
+        abi=metadata.abi if kind == "graph" else None,
+        imports=shown.imports,
+        exports=shown.exports,
+        openness=metadata.openness,
     )
 
 

@@ -13,7 +13,13 @@ from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any, NoReturn, TypeVar
 
-from wasmgraph.bundle import SIMD_LEVELS, SimdLevel
+from wasmgraph.bundle import (
+    ONE_BY_ONE,
+    SIMD_LEVELS,
+    WEIGHT_FORMATS,
+    SimdLevel,
+    WeightFormat,
+)
 from wasmgraph.errors import LoadError
 
 ABI_VERSION = 1
@@ -91,12 +97,14 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes: the file without the weights, the weights, scratch memory, inputs and outputs."""
+    """Bytes: the file without the weights, the weights, scratch memory, inputs and outputs, and
+    what the weights would be if every float were a float32 (0 where the file does not say)."""
 
     code: int
     weights: int
     arena: int
     io: int
+    wide_weights: int = 0
 
 
 @dataclass(frozen=True)
@@ -127,7 +135,9 @@ class StepInfo:
 @dataclass(frozen=True)
 class Metadata:
     """All of it. `producer` maps the name of every tool that made the graph to its version;
-    `dynamic` says that the shapes of some tensors are known at run time only."""
+    `dynamic` says that the shapes of some tensors are known at run time only, and its nodes run one
+    by one; a graph with an open axis that is not dynamic runs once per sample of that batch.
+    `rounded` says as what weights were rounded to be stored smaller, if they were."""
 
     abi: int
     producer: Mapping[str, str]
@@ -140,6 +150,17 @@ class Metadata:
     kernels: tuple[KernelInfo, ...]
     steps: tuple[StepInfo, ...]
     dynamic: bool = False
+    rounded: WeightFormat | None = None
+
+    @property
+    def openness(self) -> str:
+        """What of the shapes a run decides, and how it copes; empty where all are fixed."""
+        names = [name for tensor in self.inputs for name in tensor.open_axes]
+        if names and not self.dynamic:
+            return f"batch axis {names[0]!r}: {ONE_BY_ONE}"
+        named = f"open axes {', '.join(dict.fromkeys(names))}"
+        what = named if names else "sizes that depend on data"
+        return f"dynamic ({what})" if self.dynamic else ""
 
 
 def dump_metadata(metadata: Metadata) -> bytes:
@@ -184,6 +205,7 @@ def load_metadata(payload: bytes) -> Metadata:
         kernels=kernels,
         steps=steps,
         dynamic=_boolean(top, "dynamic") if "dynamic" in top else False,
+        rounded=_rounded(top.get("rounded")),
     )
 
 
@@ -245,7 +267,15 @@ def _model(record: Record) -> ModelInfo:
 
 
 def _sizes(record: Record) -> Sizes:
-    return Sizes(*(_count(record, key) for key in ("code", "weights", "arena", "io")))
+    wide = _count(record, "wide_weights") if "wide_weights" in record else 0
+    code, weights, arena, io = (_count(record, k) for k in ("code", "weights", "arena", "io"))
+    return Sizes(code, weights, arena, io, wide)
+
+
+def _rounded(value: object) -> WeightFormat | None:
+    if value is not None and value not in WEIGHT_FORMATS:
+        _fail("rounded", f"null or one of {', '.join(WEIGHT_FORMATS)}", value)
+    return value
 
 
 def _kernel(record: Record) -> KernelInfo:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from wasmgraph.bundle import WeightFormat
 from wasmgraph.errors import ModelError, VerificationError
 from wasmgraph.metadata import NARROW_DTYPES
 from wasmgraph.quantisation_slack import quantisation_slack
@@ -53,6 +55,7 @@ class OutputAgreement:
         non_finite: How many of onnxruntime's elements are NaN or infinite.
         problem: A difference that numbers cannot tell (another dtype or shape), or None.
         slack: The absolute difference that is allowed in any case, see `quantisation_slack`.
+        largest: The largest finite |b|.
     """
 
     name: str
@@ -68,6 +71,7 @@ class OutputAgreement:
     non_finite: int
     problem: str | None = None
     slack: float = 0.0
+    largest: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """For `json.dumps`; what JSON has no number for is text."""
@@ -97,6 +101,9 @@ class VerifyReport:
         rtol, atol: An element agrees if |a - b| <= atol + rtol * |b|.
         seed: Of the random inputs, or None where inputs were given.
         outputs: One per output of the graph.
+        rounded: As what the graph's weights were rounded; then `outputs` compares with the model
+            with weights rounded likewise.
+        cost: Then how far the outputs are from those of the model itself.
     """
 
     graph: str
@@ -105,6 +112,8 @@ class VerifyReport:
     atol: float
     seed: int | None
     outputs: tuple[OutputAgreement, ...]
+    rounded: WeightFormat | None = None
+    cost: tuple[OutputAgreement, ...] = ()
 
     @property
     def agrees(self) -> bool:
@@ -121,6 +130,8 @@ class VerifyReport:
             "atol": self.atol,
             "seed": self.seed,
             "outputs": [output.to_json() for output in self.outputs],
+            "rounded": self.rounded,
+            "cost": [output.to_json() for output in self.cost],
         }
 
     def raise_if_disagree(self) -> None:
@@ -171,6 +182,9 @@ def verify(
         runtime: The engine that it runs on, likewise.
         shapes: Of random inputs with open axes, by name; by default some that suit the model.
 
+    A graph whose weights were rounded (`compile`'s `weights`) must agree with the model with
+    weights rounded likewise; the report says besides how far it is from the model itself.
+
     Raises:
         ToolchainError: onnxruntime is missing.
         ModelError: onnxruntime cannot load or run the model.
@@ -191,9 +205,17 @@ def verify(
     operands = make_operands(
         graph, model, inputs, seed=seed, input_range=input_range, shapes=shapes
     )
-    outputs = operands.compare(graph.run(operands.feeds), rtol=rtol, atol=atol)
-    drawn = seed if inputs is None else None
-    return VerifyReport(str(graph.path), operands.model, rtol, atol, drawn, outputs)
+    found = graph.run(operands.feeds)
+    return VerifyReport(
+        graph=str(graph.path),
+        model=operands.model,
+        rtol=rtol,
+        atol=atol,
+        seed=seed if inputs is None else None,
+        outputs=operands.compare(found, rtol=rtol, atol=atol),
+        rounded=graph.metadata.rounded,
+        cost=operands.cost(found),
+    )
 
 
 @dataclass(frozen=True)
@@ -205,12 +227,20 @@ class Operands:
         feeds: Inputs by name.
         expected: onnxruntime's outputs by name.
         slack: What each output may differ in any case, see `quantisation_slack`.
+        own: The model's own outputs, where `expected` are those with rounded weights.
     """
 
     model: str
     feeds: Mapping[str, Array]
     expected: Mapping[str, Array]
     slack: Mapping[str, float]
+    own: Mapping[str, Array] | None = None
+
+    def cost(self, found: Mapping[str, Array]) -> tuple[OutputAgreement, ...]:
+        """How a graph's outputs compare with the model's own, if its weights were rounded."""
+        if self.own is None:
+            return ()
+        return tuple(compare(name, found[name], self.own[name]) for name in found)
 
     def compare(
         self, found: Mapping[str, Array], *, rtol: float, atol: float
@@ -248,11 +278,26 @@ def make_operands(
             for spec, array in zip(graph.inputs, arrays, strict=True)
         }
         expected = reference_outputs(model, feeds, graph.outputs)
+    name = str(model) if isinstance(model, (str, os.PathLike)) else model.graph.name
+    own = None
+    if graph.metadata.rounded is not None:
+        own, model = expected, _rounded(feeds, model, graph.metadata.rounded)
+        expected = reference_outputs(model, feeds, graph.outputs)
     slack = quantisation_slack(
         model, expected, lambda: reference_outputs(model, feeds, graph.outputs, optimised=False)
     )
-    name = str(model) if isinstance(model, (str, os.PathLike)) else model.graph.name
-    return Operands(name, feeds, expected, slack)
+    return Operands(name, feeds, expected, slack, own)
+
+
+def _rounded(
+    feeds: Mapping[str, Array], model: ModelProto | str | os.PathLike[str], weights: WeightFormat
+) -> ModelProto:
+    """The model for inputs of these shapes, with its weights rounded as the graph's were."""
+    from wasmgraph.importer import load_model, rounded_model
+
+    shapes = {name: array.shape for name, array in feeds.items()}
+    loaded = load_model(Path(model) if isinstance(model, (str, os.PathLike)) else model)
+    return rounded_model(loaded, shapes, weights)
 
 
 def _made_up(
@@ -336,7 +381,13 @@ def compare(
         expected.reshape(-1)[worst].item(),
         non_finite,
         slack=slack,
+        largest=_largest(expected),
     )
+
+
+def _largest(values: Array) -> float:
+    size = np.abs(values.astype(np.float64))
+    return float(size.max(initial=0.0, where=np.isfinite(size)))
 
 
 def _differences(found: Array, expected: Array) -> tuple[Array, Array]:

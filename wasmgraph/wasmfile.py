@@ -32,7 +32,10 @@ ABI_FUNCTIONS = (
 )
 """The functions every graph exports."""
 
-OPTIONAL_FUNCTIONS = ("_initialize", "wg_step")
+INITIALIZE = "_initialize"
+"""What a host calls before any other function."""
+
+OPTIONAL_FUNCTIONS = (INITIALIZE, "wg_step")
 """Functions that a graph may export besides; `wg_step` is for profilers."""
 
 THREAD_FUNCTIONS = ("wg_work", "wg_stop")
@@ -110,8 +113,11 @@ class WasmFile:
     nbytes: int
 
 
-class _Reader:
-    """A place in the bytes and the end of what may be read from there."""
+class Reader:
+    """A place in the bytes and the end of what may be read from there.
+
+    Its methods raise LoadError, which names `what` is read, where the bytes are malformed.
+    """
 
     def __init__(self, data: bytes, position: int, end: int, what: str) -> None:
         self.data = data
@@ -181,8 +187,9 @@ class _Reader:
 
 
 @dataclass(frozen=True)
-class _Section:
-    """A section's number and, for a custom one, its name; the bytes from its number to its end."""
+class Section:
+    """A section's number and name; where its number, its contents (of a custom one what follows its
+    name) and what is behind it begin."""
 
     number: int
     name: str
@@ -191,39 +198,45 @@ class _Section:
     end: int
 
 
-def _sections(data: bytes) -> Iterator[_Section]:
-    """All sections; checks their order and lengths."""
-    if data[:4] != MAGIC[:4]:
+def sections(data: bytes, start: int = 0, end: int | None = None) -> Iterator[Section]:
+    """All sections of the module in `data[start:end]`; checks their order and lengths.
+
+    Raises:
+        LoadError: the bytes are not a wasm module of version 1.
+    """
+    end = len(data) if end is None else end
+    magic = data[start : min(start + 8, end)]
+    if magic[:4] != MAGIC[:4]:
         raise LoadError(
             "not a wasm file: it does not begin with '\\0asm'",
             hint="a graph is the .wasm that `wasmgraph compile` writes",
         )
-    if data[:8] != MAGIC:
-        raise LoadError(f"not a wasm module of version 1 (found {data[4:8].hex()})")
-    reader = _Reader(data, 8, len(data), "the list of sections")
+    if magic != MAGIC:
+        raise LoadError(f"not a wasm module of version 1 (found {magic[4:].hex()})")
+    reader = Reader(data, start + 8, end, "the list of sections")
     order = list(_SECTIONS)
     passed = -1
     while not reader.done():
-        start = reader.position
+        begin = reader.position
         number = reader.byte()
         contents_nbytes = reader.number()
         contents = reader.position
         reader.skip(contents_nbytes)
         if number == 0:
-            inner = _Reader(data, contents, reader.position, "a custom section")
+            inner = Reader(data, contents, reader.position, "a custom section")
             name = inner.name()
-            yield _Section(0, name, start, inner.position, reader.position)
+            yield Section(0, name, begin, inner.position, reader.position)
             continue
         if number not in _SECTIONS:
             raise reader.fail(f"unknown section {number}")
         if order.index(number) <= passed:
             raise reader.fail(f"section {_SECTIONS[number]!r} out of order")
         passed = order.index(number)
-        yield _Section(number, _SECTIONS[number], start, contents, reader.position)
+        yield Section(number, _SECTIONS[number], begin, contents, reader.position)
 
 
-def parse_wasm(data: bytes) -> WasmFile:
-    """Read what a module shows to the outside.
+def parse_wasm(data: bytes, start: int = 0, end: int | None = None) -> WasmFile:
+    """Read what the module in `data[start:end]` shows to the outside.
 
     Raises:
         LoadError: the bytes are not a well-formed wasm module of version 1.
@@ -233,9 +246,10 @@ def parse_wasm(data: bytes) -> WasmFile:
     memories: list[Memory] = []
     custom: dict[str, bytes] = {}
     sizes: dict[str, int] = {}
-    for section in _sections(data):
+    end = len(data) if end is None else end
+    for section in sections(data, start, end):
         what = f"section {section.name!r}"
-        reader = _Reader(data, section.contents, section.end, what)
+        reader = Reader(data, section.contents, section.end, what)
         if section.number == 0:
             if section.name == METADATA_SECTION and section.name in custom:
                 raise LoadError(f"two custom sections {METADATA_SECTION!r}")
@@ -248,12 +262,12 @@ def parse_wasm(data: bytes) -> WasmFile:
     if len(memories) > 1:
         raise LoadError(f"{len(memories)} memories where one is expected")
     memory = memories[0] if memories else None
-    return WasmFile(tuple(imports), tuple(exports), custom, sizes, memory, len(data))
+    return WasmFile(tuple(imports), tuple(exports), custom, sizes, memory, end - start)
 
 
 def _read_section(
     number: int,
-    reader: _Reader,
+    reader: Reader,
     imports: list[Import],
     exports: list[Export],
     memories: list[Memory],
@@ -279,7 +293,7 @@ def _read_section(
         raise reader.fail("bytes after the section's last entry")
 
 
-def _read_import(reader: _Reader, memories: list[Memory]) -> Import:
+def _read_import(reader: Reader, memories: list[Memory]) -> Import:
     item = Import(reader.name(), reader.name(), reader.kind())
     if item.kind == "func":
         reader.number()
@@ -379,7 +393,7 @@ def add_custom_section(data: bytes, name: str, payload: bytes) -> bytes:
     Raises:
         LoadError: `data` is not a wasm module.
     """
-    for _ in _sections(data):
+    for _ in sections(data):
         pass
     return data + custom_section(name, payload)
 
@@ -395,18 +409,18 @@ def with_memory_maximum(data: bytes, pages: int) -> bytes:
     """
     pieces: list[bytes | memoryview] = [MAGIC]
     view = memoryview(data)
-    for section in _sections(data):
+    for section in sections(data):
         if section.number == 0 or section.name != "memory":
             pieces.append(view[section.start : section.end])
             continue
-        reader = _Reader(data, section.contents, section.end, "section 'memory'")
+        reader = Reader(data, section.contents, section.end, "section 'memory'")
         memories = [_bounded(reader, pages) for _ in range(reader.number())]
         contents = encode_number(len(memories)) + b"".join(memories)
         pieces += (bytes([section.number]), encode_number(len(contents)), contents)
     return b"".join(pieces)
 
 
-def _bounded(reader: _Reader, pages: int) -> bytes:
+def _bounded(reader: Reader, pages: int) -> bytes:
     """A memory's limits as bytes, its maximum at most `pages`."""
     memory = reader.limits()
     most = pages if memory.maximum is None else min(pages, memory.maximum)
@@ -425,8 +439,8 @@ def keep_names(data: bytes, exports: Collection[str], functions: Collection[str]
     named = b""
     pieces: list[bytes | memoryview] = [MAGIC]
     view = memoryview(data)
-    for section in _sections(data):
-        reader = _Reader(data, section.contents, section.end, f"section {section.name!r}")
+    for section in sections(data):
+        reader = Reader(data, section.contents, section.end, f"section {section.name!r}")
         if section.number == 0 and section.name == "name":
             named += _filter_function_names(reader, functions)
         elif section.name == "export" and section.number != 0:
@@ -439,7 +453,7 @@ def keep_names(data: bytes, exports: Collection[str], functions: Collection[str]
     return b"".join(pieces)
 
 
-def _filter_exports(reader: _Reader, wanted: Collection[str]) -> bytes:
+def _filter_exports(reader: Reader, wanted: Collection[str]) -> bytes:
     """The contents of the export section, filtered."""
     entries = []
     for _ in range(reader.number()):
@@ -450,7 +464,7 @@ def _filter_exports(reader: _Reader, wanted: Collection[str]) -> bytes:
     return encode_number(len(entries)) + b"".join(entries)
 
 
-def _filter_function_names(reader: _Reader, wanted: Collection[str]) -> bytes:
+def _filter_function_names(reader: Reader, wanted: Collection[str]) -> bytes:
     """The name section's subsection of function names, filtered; b"" where none is left."""
     entries = []
     while not reader.done():

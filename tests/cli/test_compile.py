@@ -70,6 +70,19 @@ class TestSuccess:
         for text in ("digits.wasm", "image", "1x1x8x8", "probabilities", "weights", "agree"):
             assert text in outcome.stdout
 
+    def test_says_what_rounded_weights_save_and_cost(
+        self, wasmgraph: Command, digits_onnx: Path
+    ) -> None:
+        outcome = wasmgraph("compile", digits_onnx, "--weights", "int8")
+        assert outcome.code == 0, outcome.stderr
+        assert "as float32)" in outcome.stdout
+        assert "weights rounded to int8" in outcome.stdout
+        assert "from the model's own outputs" in " ".join(outcome.stdout.split())
+        verified = wasmgraph("verify", "digits.wasm", "--onnx", digits_onnx)
+        assert verified.code == 0, verified.stderr
+        assert "rounded to int8" in verified.stdout
+        assert "rounded to int8" in wasmgraph("inspect", "digits.wasm").stdout
+
     def test_writes_beside_you_by_default(
         self, wasmgraph: Command, tmp_path: Path, digits_onnx: Path
     ) -> None:

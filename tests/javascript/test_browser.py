@@ -164,7 +164,7 @@ def test_what_is_no_graph_is_not_kept(
 ) -> None:
     site = serve({"/": PAGE, "/package": PACKAGE, "/page.wasm": PAGE}, {})
     page = visitor.open(site)
-    for source, message in (("/page.wasm", "not a wasm file"), ("/none.wasm", "answered 404")):
+    for source, message in (("/page.wasm", "magic word"), ("/none.wasm", "answered 404")):
         for _ in range(2):
             with pytest.raises(Exception, match=message):
                 run_digits(page, source)

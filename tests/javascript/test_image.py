@@ -91,11 +91,11 @@ def test_a_square_takes_one_number(node: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"channels": 4}, "channels should be 1 or 3"),
-        ({"layout": "CHW"}, "layout should be"),
+        ({"channels": 4}, "an image cannot become 2,2 4 NCHW float32"),
+        ({"layout": "CHW"}, "an image cannot become 2,2 3 CHW float32"),
         ({"mean": [0, 1]}, "2 values for 3 channels"),
-        ({"dtype": "float16"}, "an image cannot become float16"),
-        ({"size": 0}, "size should be"),
+        ({"dtype": "float16"}, "an image cannot become 2,2 3 NCHW float16"),
+        ({"size": 0}, "an image cannot become 0 3"),
     ],
 )
 def test_what_makes_no_sense_is_an_input_error(

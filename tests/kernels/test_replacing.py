@@ -37,13 +37,9 @@ def check(kernel: Any, inputs: Sequence[int], out: int, count: int, seed: int) -
         return
     rng = np.random.default_rng(seed)
     sizes = [4 * n for n in (*inputs, out)]
-    scratch = [
-        getattr(s.kernel, "scratch_nbytes", 0) + s.offsets[-1]
-        for s in shares
-        if hasattr(s.kernel, "scratch_nbytes")
-    ]
-    if scratch:
-        sizes.append(max(*scratch, kernel.scratch_nbytes))
+    if getattr(kernel, "scratch_nbytes", 0):
+        ends = [s.kernel.scratch_nbytes + s.offsets[-1] for s in shares]  # type: ignore[attr-defined]
+        sizes.append(max(*ends, kernel.scratch_nbytes))
     starts = [64 + sum(-(-s // 64) * 64 + 64 for s in sizes[:i]) for i in range(len(sizes))]
     functions = [kernel.assemble("whole")]
     names: dict[Any, str] = {}

@@ -40,7 +40,7 @@ def programs(draw: st.DrawFn, in_place: bool = False) -> Program:
     weights = {}
     for _ in range(draw(st.integers(0, 3))):
         size = draw(SIZES)
-        weights[len(storages)] = Weight(f"w{len(storages)}", np.zeros(size, np.uint8))
+        weights[len(storages)] = Weight(f"w{len(storages)}", np.zeros(size, np.uint8), size)
         storages.append(Storage("constant", size))
     calls = []
     for _ in range(draw(st.integers(0, 12))):

@@ -13,7 +13,7 @@ import pytest
 
 from tests import bundles
 from tests.engines import need_engine
-from wasmgraph.bundle import Buffer, Bundle, Kernel, Step, Tensor
+from wasmgraph.bundle import Batch, Buffer, Bundle, Kernel, Share, Step, Tensor
 from wasmgraph.errors import InferenceError, LoadError, MemoryLimitExceeded, RunTimeout
 from wasmgraph.link import link
 from wasmgraph.runtime import Graph, load
@@ -261,6 +261,72 @@ def test_a_graph_without_shares_needs_no_helpers(tmp_path: Path) -> None:
     with load(path, threads=4) as graph:
         np.testing.assert_array_equal(run(graph), Y)
         assert helpers() == 0
+
+
+SAMPLES = 5
+
+
+@pytest.fixture(scope="module")
+def batched(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The same graph for every sample of a batch: "x" and "y" are [N, 4 * SHARES]."""
+    folder = tmp_path_factory.mktemp("batches")
+
+    def get(symbol: str) -> Path:
+        path = folder / f"{symbol}.wasm"
+        if not path.exists():
+            one = bundle(symbol)
+            [x], [y] = one.graph.inputs, one.graph.outputs
+            graph = replace(
+                one.graph,
+                inputs=(replace(x, shape=("N", 4 * SHARES)),),
+                outputs=(replace(y, shape=("N", 4 * SHARES)),),
+                batch=Batch("N", (Share(0, 1),), (Share(0, 1),)),
+            )
+            link(replace(one, graph=graph), path)
+        return path
+
+    return get
+
+
+def samples(count: int) -> np.ndarray:
+    return X + 1000 * np.arange(count, dtype=np.float32)[:, None]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_threads_go_from_sample_to_sample(batched: Callable[[str], Path], threads: int) -> None:
+    with load(batched("double"), threads=threads) as graph:
+        for count in (SAMPLES, 1, 0, 300, 2, SAMPLES, 1):
+            x = samples(count)
+            np.testing.assert_array_equal(run(graph, x), x * 2**STAGES)
+    assert helpers() == 0
+
+
+def test_steps_of_a_later_sample_run_at_the_same_time(batched: Callable[[str], Path]) -> None:
+    with load(batched("meet"), threads=2, timeout=30) as graph:
+        x = samples(SAMPLES)
+        np.testing.assert_array_equal(run(graph, x), x * 2**STAGES)
+
+
+@pytest.mark.parametrize("sample", [0, 2, SAMPLES - 1])
+@pytest.mark.parametrize("share", [0, SHARES - 1])
+def test_what_goes_wrong_in_any_sample_ends_the_batch(
+    batched: Callable[[str], Path], sample: int, share: int
+) -> None:
+    x = samples(SAMPLES)
+    x[sample] = with_a_seven(share)
+    with load(batched("fail"), threads=3) as graph:
+        with pytest.raises(InferenceError, match="the kernel of node0 failed with code 7"):
+            run(graph, x)
+        np.testing.assert_array_equal(run(graph, samples(2)), samples(2) * 2**STAGES)
+    with load(batched("trap"), threads=3) as graph:
+        with pytest.raises(InferenceError, match="trapped in kernel trap"):
+            run(graph, x)
+        np.testing.assert_array_equal(run(graph, samples(2)), samples(2) * 2**STAGES)
+    with load(batched("spin"), threads=3, timeout=0.2) as graph:
+        with pytest.raises(RunTimeout):
+            run(graph, x)
+        np.testing.assert_array_equal(run(graph, samples(2)), samples(2) * 2**STAGES)
+    assert helpers() == 0
 
 
 @pytest.mark.parametrize("runtime", ["node", "browser"])

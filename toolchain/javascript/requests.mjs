@@ -4,10 +4,10 @@
 // wasmgraph/runtime/protocol.py and hosted.py are the other side. A process or page has one graph; every instance
 // lives in a worker, so that a run whose time is over can be ended.
 
-import { WasmgraphError, pack } from "./src/errors.js";
+import { InferenceError, WasmgraphError, pack } from "./src/errors.js";
 import { prepare } from "./src/program.js";
-import { Remote } from "./src/remote.js";
-import { ARRAYS, checkInputs, count, itemBytes } from "./src/tensor.js";
+import { startRemote } from "./src/remote.js";
+import { ARRAYS, checkInputs, count } from "./src/tensor.js";
 
 export const LENGTH_BYTES = 4;
 const PROTOCOL = 1;
@@ -33,7 +33,7 @@ const answers = {
   async instantiate() {
     const began = performance.now();
     const instance = ++made;
-    instances.set(instance, await Remote.start(program, timeout));
+    instances.set(instance, await startRemote(program, timeout));
     return { ok: { instance, ms: performance.now() - began } };
   },
   async run({ instance, inputs }, payload) {
@@ -43,7 +43,14 @@ const answers = {
     return { ok: { outputs: described, ms }, parts: outputs.map(({ data }) => data) };
   },
   async step({ instance, index, times }) {
-    return { ok: await closing(instance, (guest) => guest.step(index, times, timeout)) };
+    const exports = WebAssembly.Module.exports(program.module);
+    if (!exports.some(({ name }) => name === "wg_step")) {
+      throw new InferenceError("the graph cannot run its steps one by one", "compile the model again");
+    }
+    const began = performance.now();
+    const { code } = await closing(instance, (guest) => guest.call("wg_step", index, times));
+    if (code) throw new InferenceError(`step ${index} failed with code ${code | 0}`);
+    return { ok: { ms: performance.now() - began } };
   },
   async close({ instance }) {
     instances.get(instance)?.close();
@@ -116,7 +123,7 @@ function unpackTensors(described, payload) {
   const specs = program.metadata.inputs;
   let at = 0;
   const tensors = described.map(({ dtype, shape }) => {
-    const end = at + count(shape) * itemBytes(dtype);
+    const end = at + count(shape, ARRAYS[dtype].BYTES_PER_ELEMENT);
     const bytes = new Uint8Array(payload.subarray(at, end));
     at = end;
     return { data: new ARRAYS[dtype](bytes.buffer), shape, dtype };

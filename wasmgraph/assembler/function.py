@@ -274,6 +274,11 @@ def load_widened(address: Expr, offset: int, is_signed: bool) -> Expr:
     return Expr(V128, address.code + _simd(name) + _memarg(0, offset))
 
 
+def load_halves(address: Expr, offset: int) -> Expr:
+    """Four consecutive 16-bit integers with sign as 32-bit lanes."""
+    return Expr(V128, address.code + _simd("v128.load16x4_s") + _memarg(1, offset))
+
+
 def load_bytes(address: Expr, offset: int, nbytes: int) -> Expr:
     """`nbytes` (1, 2, 4, 8 or 16) bytes; up to 4 are repeated in all lanes, 8 are followed by 0."""
     if nbytes <= 4:

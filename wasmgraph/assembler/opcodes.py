@@ -6,7 +6,7 @@ Source: WebAssembly core specification 3.0, section "Index of Instructions". SIM
 
 from __future__ import annotations
 
-BLOCK, LOOP, IF, ELSE, END = 0x02, 0x03, 0x04, 0x05, 0x0B
+UNREACHABLE, BLOCK, LOOP, IF, ELSE, END = 0x00, 0x02, 0x03, 0x04, 0x05, 0x0B
 BR, BR_IF, RETURN, CALL = 0x0C, 0x0D, 0x0F, 0x10
 LOCAL_GET, LOCAL_SET, LOCAL_TEE = 0x20, 0x21, 0x22
 GLOBAL_SET = 0x24
@@ -54,6 +54,7 @@ VECTOR = {
     "v128.load": 0,
     "v128.load8x8_s": 1,
     "v128.load8x8_u": 2,
+    "v128.load16x4_s": 3,
     "v128.load8_splat": 7,
     "v128.load16_splat": 8,
     "v128.load32_splat": 9,
@@ -102,6 +103,7 @@ VECTOR = {
     "i16x8.extend_low_i8x16_u": 137,
     "i16x8.sub": 145,
     "i32x4.extend_low_i16x8_s": 167,
+    "i32x4.extend_high_i16x8_s": 168,
     "i32x4.extend_low_i16x8_u": 169,
     "i32x4.shl": 171,
     "i32x4.shr_s": 172,

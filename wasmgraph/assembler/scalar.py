@@ -263,10 +263,10 @@ class _Rewriting:
             items = [self.shared(item) for item in items]
         self.push_lanes(items[index] if index >= 0 else i32(0) for index in spread)
 
-    def load_widened(self, sign: str) -> None:
-        """Eight bytes as 16-bit lanes."""
+    def load_widened(self, widened: str) -> None:
+        """Eight bytes, whose lower lanes an instruction extends."""
         self.load_lanes(2, (0, 1, -1, -1))
-        widen = UNARY[f"i16x8.extend_low_i8x16_{sign}"]
+        widen = UNARY[widened]
         self.push_lanes(widen(self.shared, self.pop_lanes()))
 
     def load_narrow(self, opcode: int, align: int, ones: int) -> None:
@@ -378,8 +378,9 @@ _OTHERS: dict[int, Callable[[_Rewriting, int], None]] = {
 
 _VECTOR: dict[str, Callable[[_Rewriting], None]] = {
     "v128.load": lambda r: r.load_lanes(4, (0, 1, 2, 3)),
-    "v128.load8x8_s": lambda r: r.load_widened("s"),
-    "v128.load8x8_u": lambda r: r.load_widened("u"),
+    "v128.load8x8_s": lambda r: r.load_widened("i16x8.extend_low_i8x16_s"),
+    "v128.load8x8_u": lambda r: r.load_widened("i16x8.extend_low_i8x16_u"),
+    "v128.load16x4_s": lambda r: r.load_widened("i32x4.extend_low_i16x8_s"),
     "v128.load8_splat": lambda r: r.load_narrow(op.I32_LOAD8_U, 0, 0x01010101),
     "v128.load16_splat": lambda r: r.load_narrow(op.I32_LOAD16_U, 1, 0x00010001),
     "v128.load32_splat": lambda r: r.load_lanes(1, (0, 0, 0, 0)),

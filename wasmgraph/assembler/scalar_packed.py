@@ -48,6 +48,10 @@ def _extended_halves(sign: str) -> Callable[[Share, Lanes], Lanes]:
     return lambda share, lanes: tuple(_fields(share, lanes[:2], 16, sign))
 
 
+def _extended_high_halves(share: Share, lanes: Lanes) -> Lanes:
+    return tuple(_fields(share, lanes[2:], 16, "s"))
+
+
 def _saturated(share: Share, value: Expr, low: int, high: int) -> Expr:
     value = share(value)
     value = share(choose(apply("i32.gt_s", value, i32(high)), i32(high), value))
@@ -106,6 +110,7 @@ def interleaved(share: Share, a: Lanes, b: Lanes, picks: Sequence[int]) -> Lanes
 UNARY: dict[str, Callable[[Share, Lanes], Lanes]] = {
     **{f"i16x8.extend_low_i8x16_{sign}": _extended_bytes(sign) for sign in "su"},
     **{f"i32x4.extend_low_i16x8_{sign}": _extended_halves(sign) for sign in "su"},
+    "i32x4.extend_high_i16x8_s": _extended_high_halves,
 }
 
 BINARY: dict[str, Callable[[Share, Lanes, Lanes], Lanes]] = {

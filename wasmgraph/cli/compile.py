@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING
 import click
 
 from wasmgraph.cli.console import FILE, Terminal, common_options, example
-from wasmgraph.cli.inputs import input_range_option, seed_option, tolerance_options
+from wasmgraph.cli.inputs import (
+    input_range_option,
+    kind_option,
+    seed_option,
+    tolerance_options,
+)
 from wasmgraph.cli.shapes import shapes_option
 
 if TYPE_CHECKING:
-    from wasmgraph.bundle import SimdLevel
+    from wasmgraph.bundle import SimdLevel, WeightFormat
+    from wasmgraph.link import Kind
 
 
 @click.command(
@@ -45,6 +51,13 @@ if TYPE_CHECKING:
     help="The vector instructions that the engine must have.",
 )
 @click.option(
+    "--weights",
+    type=click.Choice(["f32", "f16", "int8"]),
+    help="How large weights are stored: as float32, rounded to half precision, or rounded to 255 "
+    "steps per output channel; computing is in float32 always.  [default: in as few bytes as hold "
+    "the model's exactly]",
+)
+@click.option(
     "--bundle",
     "bundle_dir",
     type=FILE,
@@ -71,6 +84,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Let runs use several threads; the host must share memory between them.",
 )
+@kind_option
 @common_options
 def command(
     terminal: Terminal,
@@ -80,6 +94,7 @@ def command(
     shapes: dict[str, tuple[int, ...]],
     dynamic: tuple[str, ...],
     simd: SimdLevel,
+    weights: WeightFormat | None,
     bundle_dir: Path | None,
     verify: bool,
     rtol: float,
@@ -88,11 +103,13 @@ def command(
     input_range: tuple[float, float],
     winograd: bool,
     threads: bool,
+    kind: Kind,
 ) -> None:
     """Compile MODEL.onnx into one self-contained .wasm file.
 
     An output agrees with onnxruntime where |a - b| <= atol + rtol * |b| everywhere; if one does
-    not, no file is written and the exit code is 11.
+    not, no file is written and the exit code is 11. With rounded weights that is onnxruntime on
+    the model with its weights rounded likewise; how far it is from the model itself is reported.
     """
     target = output or Path(f"{model.stem}.wasm")
     if target.resolve() == model.resolve():
@@ -114,6 +131,8 @@ def command(
             winograd=winograd,
             threads=threads,
             dynamic=dynamic,
+            kind=kind,
+            weights=weights,
             reporter=reporter,
         )
 

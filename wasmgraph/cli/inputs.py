@@ -147,6 +147,15 @@ threads_option: Callable[[F], F] = click.option(
     help="Threads to run on; more than one takes a graph compiled with --threads.",
 )
 
+kind_option: Callable[[F], F] = click.option(
+    "--kind",
+    # As in wasmgraph.link.KINDS, whose import takes too long for --help.
+    type=click.Choice(["module", "component"]),
+    default="module",
+    show_default=True,
+    help="What to write: a module of WASI preview 1, or a component of wasmgraph:inference.",
+)
+
 
 def runtime_name(text: str) -> str:
     """An engine's name."""

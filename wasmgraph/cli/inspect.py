@@ -64,13 +64,25 @@ def _facts(found: Inspection) -> dict[str, str]:
         "made by": listed(found.producer),
         "SIMD": found.simd or "",
         "sizes": listed({part: size(n) for part, n in found.sizes.items()}),
+        "weights": _weights(found),
         "memory": _memory(found),
         "operators": ", ".join(f"{n} {op}" for op, n in found.operators.items()),
         "kernels": kernels(len(found.kernels), len(found.steps)) if found.kernels else "",
+        "shapes": found.openness,
         "imports": _imports(found),
         "exports": ", ".join(found.exports),
     }
     return {name: value for name, value in rows.items() if value}
+
+
+def _weights(found: Inspection) -> str:
+    """How they are stored, where that is not as float32."""
+    from wasmgraph.cli.tables import size
+
+    how = [f"rounded to {found.rounded}"] if found.rounded else []
+    if found.memory is not None and found.wide_weights > found.memory.weights:
+        how.append(f"{size(found.wide_weights)} if they were float32")
+    return ", ".join(how)
 
 
 def _memory(found: Inspection) -> str:

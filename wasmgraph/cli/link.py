@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from wasmgraph.cli.console import FILE, Terminal, common_options, example
+from wasmgraph.cli.inputs import kind_option
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from wasmgraph.link import Kind
 
 
 @click.command(
@@ -23,8 +26,9 @@ if TYPE_CHECKING:
 @click.option(
     "-o", "--output", type=FILE, metavar="OUT.wasm", required=True, help="The file to write."
 )
+@kind_option
 @common_options
-def command(terminal: Terminal, bundle: Path, output: Path) -> None:
+def command(terminal: Terminal, bundle: Path, output: Path, kind: Kind) -> None:
     """Link a graph bundle (the folder of `compile --bundle DIR`) into a .wasm file."""
     seconds: dict[str, float] = {}
     with terminal.stages() as reporter:
@@ -33,7 +37,7 @@ def command(terminal: Terminal, bundle: Path, output: Path) -> None:
         from wasmgraph.progress import stage
 
         with stage(reporter, "link", seconds):
-            report = link(read_bundle(bundle), output, reporter)
+            report = link(read_bundle(bundle), output, reporter, kind)
 
     from wasmgraph.cli.tables import facts, sizes, written
 

@@ -81,7 +81,11 @@ def listed(amounts: Mapping[str, str]) -> str:
 
 def sizes(parts: Mapping[str, int]) -> str:
     """The parts of a graph on one line; its file's size stands elsewhere."""
-    return listed({name: size(nbytes) for name, nbytes in parts.items() if name != "file"})
+    shown = {name: size(parts[name]) for name in ("code", "weights", "arena", "io")}
+    wide = parts.get("wide_weights", 0)
+    if wide > parts["weights"]:
+        shown["weights"] += f" ({size(wide)} as float32)"
+    return listed(shown)
 
 
 def written(path: Path, nbytes: int) -> Text:
@@ -102,18 +106,12 @@ def compile_summary(report: CompileReport) -> RenderableType:
         "written": written(report.path, report.sizes["file"]),
         "sizes": sizes(report.sizes),
         "kernels": kernels(report.kernels, report.steps),
-        **({"shapes": shapes(report)} if report.dynamic else {}),
+        **({"shapes": report.openness} if report.openness else {}),
         "time": f"{total:.2f} s: {listed(times)}",
         "verified": agreement(report.verification),
+        **rounding_cost(report.verification),
     }
     return Group(facts(rows), "", tensors(report.inputs, report.outputs))
-
-
-def shapes(report: CompileReport) -> str:
-    """What of a dynamic graph's shapes is known at run time only."""
-    names = [d for tensor in report.inputs for d in tensor.shape if isinstance(d, str)]
-    what = f"open axes {', '.join(dict.fromkeys(names))}" if names else "sizes that depend on data"
-    return f"dynamic ({what}); fixed shapes (--shape) run faster"
 
 
 def agreement(report: VerifyReport | None) -> str:
@@ -123,4 +121,19 @@ def agreement(report: VerifyReport | None) -> str:
     worst = max((output.max_abs for output in report.outputs), default=0.0)
     ulp = max((output.max_ulp for output in report.outputs), default=0)
     verdict = "agrees with onnxruntime" if report.agrees else "disagrees with onnxruntime"
+    if report.rounded is not None:
+        verdict += f" on weights rounded to {report.rounded}"
     return f"{verdict}: at most {worst:.2g} absolute, {ulp} ULP apart (seed {report.seed})"
+
+
+def rounding_cost(report: VerifyReport | None) -> dict[str, str]:
+    """What rounded weights cost, as a row of facts: distances from the model itself."""
+    if report is None or not report.cost:
+        return {}
+    absolute = max(output.max_abs for output in report.cost)
+    relative = max(output.max_rel for output in report.cost)
+    largest = max(output.largest for output in report.cost)
+    cost = f"at most {absolute:.2g} absolute, {relative:.2g} relative"
+    return {
+        "rounding": f"{cost} from the model's own outputs, the largest of which is {largest:.2g}"
+    }

@@ -171,7 +171,7 @@ def draw(console: Console, report: VerifyReport | EnginesReport) -> None:
 def _draw(console: Console, report: VerifyReport) -> None:
     from rich.text import Text
 
-    from wasmgraph.cli.tables import dims, plain_table
+    from wasmgraph.cli.tables import dims, plain_table, rounding_cost
     from wasmgraph.runtime.base import printable
 
     figures = ["absolute", "relative", "ULP"]
@@ -190,10 +190,13 @@ def _draw(console: Console, report: VerifyReport) -> None:
         )
     console.print(table)
     inputs = "the inputs given" if report.seed is None else f"random inputs (seed {report.seed})"
+    model = "" if report.rounded is None else f", the model's weights rounded to {report.rounded}"
     console.print(
-        f"\nAgainst onnxruntime on {inputs}; agreement is |a - b| <= "
+        f"\nAgainst onnxruntime on {inputs}{model}; agreement is |a - b| <= "
         f"{report.atol:g} + {report.rtol:g} * |b|."
     )
+    for what, cost in rounding_cost(report).items():
+        console.print(f"{what.capitalize()}: {cost}.")
     for output in report.outputs:
         if output.non_finite:
             console.print(

@@ -82,6 +82,8 @@ def describe(
         io_nbytes=plan.io_nbytes,
         arena_nbytes=plan.arena_nbytes,
         threads=program.threads,
+        wide_nbytes=plan.params_nbytes
+        + sum(w.wide_nbytes - w.array.nbytes for w in program.weights.values()),
     )
     params = bytearray(plan.params_nbytes)
     for storage, weight in program.weights.items():

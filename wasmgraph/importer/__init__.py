@@ -6,16 +6,20 @@ Importing this package imports onnx, but TVM only when `import_model` runs.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from wasmgraph.bundle import Source
+from wasmgraph.bundle import Source, WeightFormat
 from wasmgraph.errors import Obstacle, UnsupportedModelError
-from wasmgraph.importer.load import LoadedModel, load_model
+from wasmgraph.importer.load import MAX_WEIGHT_BYTES, LoadedModel, load_model
 from wasmgraph.progress import SILENT, Reporter
 
 if TYPE_CHECKING:
+    import onnx
+
+    from wasmgraph.bundle import Batch
     from wasmgraph.dynamic.build import Converted
     from wasmgraph.importer.network import Network
     from wasmgraph.importer.relax_graph import RelaxGraph
@@ -27,6 +31,7 @@ __all__ = [
     "describe_source",
     "import_model",
     "load_model",
+    "rounded_model",
     "static_graph",
 ]
 
@@ -39,11 +44,13 @@ class ImportedModel:
         source: What it came from.
         graph: The model as Relax, where every shape is known.
         dynamic: The model as it is, where some shapes are known at run time only.
+        batch: That `graph` is for one sample of a batch, where only the batch's axis is open.
     """
 
     source: Source
     graph: RelaxGraph | None
     dynamic: DynamicModel | None = None
+    batch: Batch | None = None
 
 
 @dataclass(frozen=True)
@@ -55,12 +62,15 @@ class DynamicModel:
         converted: Its nodes as operators of the executor.
         outputs: The shapes of its outputs, with names for the axes that are not known.
         reason: Why shapes are not known, for a person.
+        whole_batch: Why a batch does not run sample by sample; empty where no axis is open, or
+            several are.
     """
 
     network: Network
     converted: Converted
     outputs: tuple[tuple[int | str, ...], ...]
     reason: str
+    whole_batch: str = ""
 
 
 def import_model(
@@ -68,22 +78,31 @@ def import_model(
     shapes: Mapping[str, Sequence[int]] | None = None,
     reporter: Reporter = SILENT,
     dynamic: Collection[str] = (),
+    weights: WeightFormat | None = None,
+    *,
+    by_sample: bool = True,
+    threads: bool = False,
 ) -> ImportedModel:
     """Turn a loaded model into Relax where its shapes are static, else into a dynamic model.
 
     A model is dynamic where axes of its inputs stay open, or where it has control flow, sequences
-    or sizes that depend on data.
+    or sizes that depend on data. If only the axis of a batch is open, and every sample is treated
+    alone, the model of one sample does.
 
     Args:
         loaded: From `load_model`.
         shapes: Extents by input name, for dynamic axes or to replace fixed ones.
         reporter: Told what is going on.
         dynamic: Names of axes that stay open, or of inputs whose axes all do.
+        weights: As what large weights are stored (see `normalise`). A dynamic model's are float32.
+        by_sample: Whether a model that leaves only a batch open may be compiled for one sample.
+        threads: Whether it is for several threads, which dynamic models have no use for.
 
     Raises:
         ModelError: shapes contradict each other.
         InputError: `shapes` names no input, or does not fit.
-        UnsupportedModelError: nodes that cannot be compiled, each listed.
+        UnsupportedModelError: nodes that cannot be compiled, each listed; or a dynamic model whose
+            weights are to be rounded.
     """
     from wasmgraph.crash_handlers import import_tvm
 
@@ -101,19 +120,90 @@ def import_model(
     network, is_open = fresh()
     reporter.log(f"{len(network.nodes)} nodes, opset {network.opset}")
     if is_open:
-        return ImportedModel(source, None, _dynamic_model(network, "open axes", reporter))
+        return _open_model(loaded, lambda: fresh()[0], reporter, weights, by_sample, threads)
     try:
-        return ImportedModel(source, static_graph(network, reporter))
+        return ImportedModel(source, static_graph(network, reporter, weights))
     except UnsupportedModelError as error:
         if not all(map(_needs_dynamic_shapes, error.obstacles)):
             raise
         reporter.log("not with static shapes")
         network, _ = fresh()
         reason = "control flow, sequences or sizes that depend on data"
+        _reject_rounding(loaded, reason, weights)
         try:
             return ImportedModel(source, None, _dynamic_model(network, reason, reporter))
         except UnsupportedModelError as other:
             raise (other if _have_converters(error.obstacles) else error) from None
+
+
+def _open_model(
+    loaded: LoadedModel,
+    fresh: Callable[[], Network],
+    reporter: Reporter,
+    weights: WeightFormat | None,
+    by_sample: bool,
+    threads: bool,
+) -> ImportedModel:
+    """A model with open axes: that of one sample where a batch can run sample by sample."""
+    from wasmgraph.importer.batching import Mixed, batch_axis, for_batch, is_little_work, separate
+
+    source = describe_source(loaded)
+
+    def whole(reason: str) -> ImportedModel:
+        _reject_rounding(loaded, "open axes", weights)
+        model = _dynamic_model(fresh(), "open axes", reporter)
+        return ImportedModel(source, None, replace(model, whole_batch=reason))
+
+    axis = batch_axis(fresh())
+    if axis is None or not by_sample:
+        return whole("")
+    try:
+        batch = separate(fresh, axis)
+        network = fresh()
+        for_batch(network, axis, 1)
+        graph = static_graph(network, reporter, weights)
+    except (Mixed, UnsupportedModelError) as reason:
+        reporter.log(f"not sample by sample: {reason}")
+        return whole(str(reason))
+    if is_little_work(network) and not threads:
+        # Unless it takes what dynamic graphs lack.
+        with suppress(UnsupportedModelError):
+            return whole("a sample is less work than to change from one to the next")
+    reporter.log(f"one sample of batch axis {axis!r}")
+    return ImportedModel(source, graph, batch=batch)
+
+
+def _reject_rounding(loaded: LoadedModel, reason: str, weights: WeightFormat | None) -> None:
+    if weights in ("f16", "int8"):
+        raise UnsupportedModelError(
+            f"{loaded.name} has {reason}: the weights of such a graph are float32, not {weights}",
+            hint="leave out --weights, or fix all shapes with --shape",
+        )
+
+
+def rounded_model(
+    loaded: LoadedModel, shapes: Mapping[str, Sequence[int]], weights: WeightFormat
+) -> onnx.ModelProto:
+    """The model with its weights rounded as `import_model` rounds them, of ONNX's own operators.
+
+    Its inputs have the shapes given, its outputs their names.
+
+    Raises:
+        ModelError, InputError, UnsupportedModelError: as `import_model` does.
+    """
+    from wasmgraph.importer.network import network_from_proto, network_to_proto
+    from wasmgraph.importer.normalise import normalise_to_rounded
+    from wasmgraph.importer.normalise.inline import inline_local_functions
+    from wasmgraph.importer.shapes import fix_shapes
+
+    network = network_from_proto(loaded.proto, loaded.name)
+    inline_local_functions(network)
+    fix_shapes(network, shapes)
+    normalise_to_rounded(network, weights)
+    proto = network_to_proto(network, small_bytes=MAX_WEIGHT_BYTES)
+    for node in proto.graph.node:
+        node.ClearField("name")  # those of one node of the model share its name
+    return proto
 
 
 def _needs_dynamic_shapes(obstacle: Obstacle) -> bool:
@@ -130,8 +220,13 @@ def _have_converters(obstacles: Iterable[Obstacle]) -> bool:
     return all(("", obstacle.op) in CONVERTERS for obstacle in obstacles)
 
 
-def static_graph(network: Network, reporter: Reporter = SILENT) -> RelaxGraph:
+def static_graph(
+    network: Network, reporter: Reporter = SILENT, weights: WeightFormat | None = None
+) -> RelaxGraph:
     """A network of fixed input shapes as Relax.
+
+    Args:
+        weights: As for `import_model`.
 
     Raises:
         ModelError: shapes contradict each other.
@@ -146,7 +241,7 @@ def static_graph(network: Network, reporter: Reporter = SILENT) -> RelaxGraph:
     )
 
     reject_unsupported(network, upgraded=False)
-    normalise(network)
+    normalise(network, weights)
     reporter.log(f"{len(network.nodes)} nodes after normalisation, opset {network.opset}")
     reject_unsupported(network, upgraded=True)
     reject_impossible_tensors(network)

@@ -50,6 +50,7 @@ class Network:
         types: What shape inference knows, by tensor name.
         functions: Model-local functions, until they are inlined.
         declared: The dtypes of inputs and outputs that are stored as others, by name.
+        wide_nbytes: What weights that are stored narrower would take as float32, by name.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Network:
     functions: list[onnx.FunctionProto] = field(default_factory=list)
     types: dict[str, TensorType] = field(default_factory=dict)
     declared: dict[str, str] = field(default_factory=dict)
+    wide_nbytes: dict[str, int] = field(default_factory=dict)
 
     @property
     def output_names(self) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,7 @@ class RelaxGraph:
         outputs: (name, dtype, shape) of every field of the returned tuple, likewise.
         nodes: Names of the ONNX nodes, by the index that variables carry.
         weight_names: ONNX names of the large constants, by the address of their data.
+        wide_nbytes: As in `Network`.
     """
 
     module: Any
@@ -52,6 +53,7 @@ class RelaxGraph:
     outputs: tuple[tuple[str, str, tuple[int, ...]], ...]
     nodes: tuple[str, ...]
     weight_names: dict[int, str]
+    wide_nbytes: Mapping[str, int]
 
 
 def build_relax(network: Network) -> RelaxGraph:
@@ -111,6 +113,7 @@ class _Builder:
             ),
             nodes=tuple(node.name for node in network.nodes),
             weight_names=self.weight_names,
+            wide_nbytes=network.wide_nbytes,
         )
 
     def _value(self, name: str) -> Any:

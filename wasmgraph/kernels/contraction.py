@@ -9,11 +9,9 @@ A tile keeps its accumulators in registers; `tiles` says of which shape.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
-from math import gcd, lcm
 
 from wasmgraph.assembler.function import (
     V128,
@@ -32,8 +30,10 @@ from wasmgraph.assembler.function import (
 )
 from wasmgraph.kernels.chain import IDENTITY, Chain, emit_chain
 from wasmgraph.kernels.operands import RowOperand, load_operand
+from wasmgraph.kernels.product_shares import product_shares
 from wasmgraph.kernels.rows import Axes, RowWalk, TileRows, advance, count
-from wasmgraph.kernels.sharing import LINE_FLOATS, Piece, Share, choose, pieces, whole
+from wasmgraph.kernels.sharing import Share
+from wasmgraph.kernels.stored import NBYTES, Stored, emit_decoding, load_stored
 from wasmgraph.kernels.tiles import LANES, SEPARATE, Tiles, column_blocks
 
 __all__ = ["LANES", "BatchAxis", "Contraction", "column_blocks", "emit_product"]
@@ -44,10 +44,6 @@ CACHE_BYTES = 192 * 1024
 
 ROWS_STEP = 24
 """Blocks of rows are multiples of it: no tile height leaves a rest."""
-
-WIDE = 4
-"""From so many columns per row on, shares are of columns: the weights are so much larger than the
-rows' input that every thread should read a part of them only."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +74,7 @@ class Contraction:
         chain: The epilogue; operand 0 is the sum.
         operands: The chain's other operands.
         tiles: As in `pack_columns` where b is packed.
+        stored: As what b is; anything but float32 is packed, and int8 has no batches.
     """
 
     batch: tuple[BatchAxis, ...]
@@ -90,6 +87,7 @@ class Contraction:
     chain: Chain = IDENTITY
     operands: tuple[RowOperand, ...] = ()
     tiles: Tiles = SEPARATE
+    stored: Stored = "float32"
 
     @property
     def depth(self) -> int:
@@ -107,6 +105,27 @@ class Contraction:
         return len(self.operands)
 
     @property
+    def has_scales(self) -> bool:
+        """Whether there is a scale per column of b, all of its packed ones."""
+        return self.stored == "int8"
+
+    @property
+    def scratch_nbytes(self) -> int:
+        """Bytes of the scratch buffer for a decoded block of columns; 0: it takes none.
+
+        A few where no block is decoded, so that all shares of a product take the parameter.
+        """
+        if self.stored == "float32":
+            return 0
+        blocks = column_blocks(self.columns, self.tiles)
+        decoded = [size for size in blocks if not self.is_read_once(self.row_count, size)]
+        return 4 * LANES * max(1, self.depth * max(decoded, default=0))
+
+    def is_read_once(self, rows: int, vectors: int) -> bool:
+        """Whether so many rows are one tile: then it decodes b itself."""
+        return rows <= self.tiles.rows(vectors)
+
+    @property
     def flops(self) -> int:
         """Multiplications and additions."""
         total = 2 * self.row_count * self.columns * self.depth
@@ -115,83 +134,21 @@ class Contraction:
         return total
 
     def assemble(self, name: str) -> Function:
-        """Parameters: a, b, bias (if any), the chain's other operands, out."""
-        f = Function(name, 3 + self.has_bias + len(self.operands))
-        a, b, *rest, out = f.params
+        """Parameters: a, b, scales and bias (if any), the chain's other operands, out, scratch."""
+        has_scratch = bool(self.scratch_nbytes)
+        given = self.has_scales + self.has_bias + has_scratch
+        f = Function(name, 3 + given + len(self.operands))
+        a, b, *rest = f.params
+        scales = rest.pop(0) if self.has_scales else None
         bias = rest.pop(0) if self.has_bias else None
-        emit_product(f, self, a, b, out, bias, rest)
+        scratch = rest.pop() if has_scratch else None
+        out = rest.pop()
+        emit_product(f, self, a, b, out, bias, rest, scales, scratch)
         return f
 
     def shares(self, count: int) -> tuple[Share, ...]:
         """At most `count` products: of some batches, of rows, or of blocks of columns."""
-        by_rows = (self._row_pieces(count), self._rows_share)
-        by_columns = (self._column_pieces(count), self._columns_share)
-        cuts: list[tuple[Sequence[Piece], Callable[[int, int], Share]]] = [
-            (pieces(axis.extent, count), partial(self._batch_share, index))
-            for index, axis in enumerate(self.batch)
-        ]
-        if self.columns >= WIDE * self.row_count:
-            cuts += [by_columns, by_rows]
-        else:
-            cuts += [by_rows, by_columns]
-        parts, share = cuts[choose([parts for parts, _ in cuts], count)]
-        if len(parts) == 1:
-            return whole(self, 3 + self.has_bias + len(self.operands))
-        return tuple(share(first, length) for first, length in parts)
-
-    def _row_pieces(self, most: int) -> tuple[Piece, ...]:
-        """Pieces of the outermost axis of rows, of whole tiles."""
-        tile = lcm(*map(self.tiles.rows, column_blocks(self.columns, self.tiles)))
-        inner = count(self.rows[1:])
-        return pieces(self.rows[0][0], most, tile // gcd(tile, inner))
-
-    def _column_pieces(self, most: int) -> tuple[Piece, ...]:
-        """Pieces of columns; of packed ones, those whose blocks are blocks of the whole, too."""
-        if self.b_row:
-            return pieces(self.columns, most, LINE_FLOATS)
-        blocks = column_blocks(self.columns, self.tiles)
-        cut, first = [], 0
-        for start, length in pieces(len(blocks), most):
-            part = blocks[start : start + length]
-            columns = min(sum(part) * LANES, self.columns - first)
-            if column_blocks(columns, self.tiles) != part:
-                return ((0, self.columns),)
-            cut.append((first, columns))
-            first += columns
-        return tuple(cut)
-
-    def _batch_share(self, axis: int, first: int, length: int) -> Share:
-        step = self.batch[axis]
-        batch = (*self.batch[:axis], replace(step, extent=length), *self.batch[axis + 1 :])
-        operands = [operand.batch[axis] for operand in self.operands]
-        return self._share(
-            replace(self, batch=batch), first, step.a, step.b, step.bias, operands, step.out
-        )
-
-    def _rows_share(self, first: int, length: int) -> Share:
-        inner, stride = count(self.rows[1:]), self.rows[0][1]
-        operands = [inner * operand.row for operand in self.operands]
-        kernel = replace(self, rows=((length, stride), *self.rows[1:]))
-        return self._share(kernel, first, stride, 0, 0, operands, inner * self.out_row)
-
-    def _columns_share(self, first: int, length: int) -> Share:
-        operands = [operand.column for operand in self.operands]
-        b = 1 if self.b_row else self.depth
-        return self._share(replace(self, columns=length), first, 0, b, 1, operands, 1)
-
-    def _share(
-        self,
-        kernel: Contraction,
-        first: int,
-        a: int,
-        b: int,
-        bias: int,
-        operands: Sequence[int],
-        out: int,
-    ) -> Share:
-        """A share from the elements between neighbours along the cut axis, per parameter."""
-        steps = [a, b, *([bias] if self.has_bias else []), *operands, out]
-        return Share(kernel, tuple(4 * first * step for step in steps))
+        return product_shares(self, count)
 
 
 def emit_product(
@@ -202,9 +159,27 @@ def emit_product(
     out: Local,
     bias: Local | None = None,
     operands: Sequence[Local] = (),
+    scales: Local | None = None,
+    scratch: Local | None = None,
 ) -> None:
     """The contraction as a part of another kernel; the pointers are as before when it is done."""
-    _Assembly(f, spec, a, b, out, bias, list(operands)).run()
+    panel = Panel(b, spec.stored, scales)
+    _Assembly(f, spec, a, panel, out, bias, list(operands), scratch).run()
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Columns of b as a tile reads them.
+
+    Attributes:
+        pointer: To where the reduction stands.
+        stored: As what the elements are.
+        scales: To those of the first column on, with int8.
+    """
+
+    pointer: Local
+    stored: Stored = "float32"
+    scales: Local | None = None
 
 
 class _Assembly:
@@ -213,16 +188,19 @@ class _Assembly:
         f: Function,
         spec: Contraction,
         a: Local,
-        b: Local,
+        b: Panel,
         out: Local,
         bias: Local | None,
         operands: list[Local],
+        scratch: Local | None,
     ) -> None:
         self.f = f
         self.spec = spec
         self.a, self.b, self.out = a, b, out
         self.bias = bias
         self.operands = operands
+        self.scratch = scratch
+        self.b_nbytes = NBYTES[spec.stored]
 
     def run(self) -> None:
         self.zero = self.f.new(binary("i32.and", self.out, i32(1)))
@@ -235,15 +213,17 @@ class _Assembly:
             self._product()
             return
         axis = spec.batch[level]
-        pointers = [self.a, self.b, self.out, *self.operands]
-        steps = [axis.a, axis.b, axis.out, *(o.batch[level] for o in spec.operands)]
+        pointers = [self.a, self.out, *self.operands]
+        steps = [axis.a, axis.out, *(o.batch[level] for o in spec.operands)]
         if self.bias is not None:
             pointers.append(self.bias)
             steps.append(axis.bias)
         with f.repeat(axis.extent):
             self._batches(level + 1)
             advance(f, pointers, steps)
+            advance(f, [self.b.pointer], [axis.b], self.b_nbytes)
         advance(f, pointers, [-step * axis.extent for step in steps])
+        advance(f, [self.b.pointer], [-axis.b * axis.extent], self.b_nbytes)
 
     def _product(self) -> None:
         """Blocks of rows that fit the cache; within one, all columns."""
@@ -284,10 +264,12 @@ class _Assembly:
     ) -> None:
         """All blocks of columns over one block of rows; equal neighbours share a loop."""
         spec, f = self.spec, self.f
-        b = f.new(self.b)
+        b = f.new(self.b.pointer)
+        scales = f.new(self.b.scales) if self.b.scales is not None else None
         bias = f.new(self.bias) if self.bias is not None else None
         column_out = f.new(out)
         column_operands = [f.new(o) for o in operands]
+        along = [p for p in (scales, bias, column_out) if p is not None]
         done = 0
         start = 0
         while start < len(blocks):
@@ -303,16 +285,32 @@ class _Assembly:
                 same += 1
             lanes = min(size * LANES, spec.columns - done)
             with f.repeat(same):
-                self._rows(rows, size, lanes, walk, b, bias, column_out, column_operands)
+                panel = self._panel(rows, size, Panel(b, spec.stored, scales))
+                self._rows(rows, size, lanes, walk, panel, bias, column_out, column_operands)
                 step = size * LANES
-                b_step = step if spec.b_row else spec.depth * step
-                advance(f, [b, column_out], [b_step, step])
-                if bias is not None:
-                    advance(f, [bias], [step])
+                advance(f, [b], [step if spec.b_row else spec.depth * step], self.b_nbytes)
+                advance(f, along, [step] * len(along))
                 advance(f, column_operands, [step * o.column for o in spec.operands])
             done += same * size * LANES
             start += same
-        f.release(b, column_out, *column_operands, *([bias] if bias is not None else []))
+        f.release(b, *column_operands, *along)
+
+    def _panel(self, rows: int, vectors: int, stored: Panel) -> Panel:
+        """A block of columns as float32, unless it is read but once."""
+        spec = self.spec
+        if stored.stored == "float32" or spec.is_read_once(rows, vectors):
+            return stored
+        assert self.scratch is not None
+        emit_decoding(
+            self.f,
+            stored.stored,
+            stored.pointer,
+            self.scratch,
+            spec.depth,
+            vectors,
+            stored.scales,
+        )
+        return Panel(self.scratch)
 
     def _rows(
         self,
@@ -320,7 +318,7 @@ class _Assembly:
         vectors: int,
         columns: int,
         walk: RowWalk,
-        b: Local,
+        b: Panel,
         bias: Local | None,
         out: Local,
         operands: list[Local],
@@ -347,7 +345,7 @@ class _Assembly:
         vectors: int,
         columns: int,
         cursor: RowWalk,
-        b: Local,
+        b: Panel,
         bias: Local | None,
         out: Local,
         operands: list[Local],
@@ -361,9 +359,10 @@ class _Assembly:
                 for i in range(1, height):
                     f.set(sums[i * vectors + j], first)
             with cursor.tile(height) as rows:
-                b_pointer = f.new(b)
+                b_pointer = f.new(b.pointer)
+                moving = replace(b, pointer=b_pointer)
                 with f.block() as end:
-                    self._reduce(0, rows, vectors, columns, b_pointer, sums, end)
+                    self._reduce(0, rows, vectors, columns, moving, sums, end)
                 f.release(b_pointer)
             self._store(height, vectors, columns, out, operands, sums)
 
@@ -373,7 +372,7 @@ class _Assembly:
         rows: TileRows,
         vectors: int,
         columns: int,
-        b: Local,
+        b: Panel,
         sums: list[Local],
         end: int,
     ) -> None:
@@ -406,7 +405,7 @@ class _Assembly:
         rows: TileRows,
         vectors: int,
         columns: int,
-        b: Local,
+        b: Panel,
         sums: list[Local],
         end: int,
     ) -> None:
@@ -440,7 +439,7 @@ class _Assembly:
         k: int,
         vectors: int,
         columns: int,
-        b: Local,
+        b: Panel,
         sums: list[Local],
     ) -> None:
         f = self.f
@@ -457,14 +456,16 @@ class _Assembly:
         with nullcontext() if self.spec.tiles.fused else unfused():
             return total + a * b
 
-    def _load_b(self, b: Local, k: int, j: int, vectors: int, columns: int) -> Expr:
+    def _load_b(self, b: Panel, k: int, j: int, vectors: int, columns: int) -> Expr:
         if not self.spec.b_row:
-            return load(b, 4 * (k * vectors + j) * LANES)
+            scales = load(b.scales, 16 * j) if b.scales is not None else None
+            return load_stored(b.stored, b.pointer, (k * vectors + j) * LANES, scales)
         lanes = min(LANES, columns - j * LANES)
-        return load_lanes(b, 4 * (k * self.spec.b_row + j * LANES), lanes)
+        return load_lanes(b.pointer, 4 * (k * self.spec.b_row + j * LANES), lanes)
 
-    def _move_b(self, b: Local, steps: int, vectors: int) -> None:
-        advance(self.f, [b], [steps * (self.spec.b_row or vectors * LANES)])
+    def _move_b(self, b: Panel, steps: int, vectors: int) -> None:
+        step = self.spec.b_row or vectors * LANES
+        advance(self.f, [b.pointer], [steps * step], NBYTES[b.stored])
 
     def _store(
         self,

@@ -23,10 +23,11 @@ from math import gcd, lcm
 
 from wasmgraph.assembler import Function
 from wasmgraph.kernels.chain import IDENTITY, Chain
-from wasmgraph.kernels.contraction import WIDE, BatchAxis
+from wasmgraph.kernels.contraction import BatchAxis
 from wasmgraph.kernels.integer_assembly import assemble_contraction
 from wasmgraph.kernels.integer_packing import packed_depth
 from wasmgraph.kernels.operands import RowOperand
+from wasmgraph.kernels.product_shares import WIDE
 from wasmgraph.kernels.rows import Axes, count
 from wasmgraph.kernels.sharing import Piece, Share, choose, pieces, whole
 from wasmgraph.kernels.tiles import LANES, SEPARATE, column_blocks

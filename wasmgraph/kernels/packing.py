@@ -19,16 +19,16 @@ def pack_columns(weights: NDArray[Any], tiles: Tiles = SEPARATE) -> NDArray[Any]
     """Pack b for `Contraction`: block by block of columns, in each all k, in each the columns.
 
     Args:
-        weights: float32 [batch..., k, column].
+        weights: [batch..., k, column], of a dtype as which weights are stored.
         tiles: Those of the contraction.
 
     Returns:
-        float32 [batch..., k * columns rounded up to whole vectors]; missing columns are zero.
+        [batch..., k * columns rounded up to whole vectors]; missing columns are zero.
     """
     *batch, depth, columns = weights.shape
     blocks = column_blocks(columns, tiles)
     padded = packed_columns(columns, tiles)
-    full = np.zeros((*batch, depth, padded), np.float32)
+    full = np.zeros((*batch, depth, padded), weights.dtype)
     full[..., :columns] = weights
     parts, start = [], 0
     for vectors in blocks:

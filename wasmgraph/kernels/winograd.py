@@ -36,6 +36,7 @@ from wasmgraph.kernels.contraction import BatchAxis, Contraction, emit_product
 from wasmgraph.kernels.operands import PixelOperand, load_operand
 from wasmgraph.kernels.rows import advance
 from wasmgraph.kernels.sharing import LINE_FLOATS, Share, on_two_threads, pieces
+from wasmgraph.kernels.stored import NBYTES, Stored, load_stored
 from wasmgraph.kernels.tiles import LANES, column_blocks
 
 TILE = 4
@@ -57,7 +58,7 @@ in units of the products of one tile, channel and column. A fit within a quarter
 Emit = Callable[[int, Expr], None]
 
 _Cut = list[tuple["Winograd", tuple[int, ...]]]
-"""Kernels and the elements from each parameter to theirs, without the scratch memory."""
+"""Kernels and the bytes from each parameter to theirs, without the scratch memory."""
 
 
 def _input_transform(f: Function, d: Sequence[Expr], emit: Emit) -> None:
@@ -123,6 +124,7 @@ class Winograd:
         has_bias: Whether a vector of `columns` is added.
         chain, operands: The epilogue; operand 0 is the sum.
         pitch: Elements between pixels of the output, whose rows and images are dense; 0: `columns`.
+        stored: As what the weights are.
     """
 
     batch: int
@@ -134,6 +136,7 @@ class Winograd:
     chain: Chain = IDENTITY
     operands: tuple[PixelOperand, ...] = ()
     pitch: int = 0
+    stored: Stored = "float32"
 
     @property
     def out_col(self) -> int:
@@ -198,7 +201,8 @@ class Winograd:
         return 2 * 9 * prod((self.batch, self.height, self.width, self.channels, self.columns))
 
     def assemble(self, name: str) -> Function:
-        """Parameters: input, packed weights, bias (if any), the chain's operands, out, scratch."""
+        """Parameters: input, packed weights, scales (of int8), bias (if any), the chain's operands,
+        out, scratch."""
         with unfused():
             return _Assembly(self, name).run()
 
@@ -221,7 +225,7 @@ class Winograd:
         best = min(cuts, key=time)
         scratch = -(-max(kernel.scratch_nbytes for kernel, _ in best) // _SHARE_ALIGNMENT)
         return tuple(
-            Share(kernel, (*(4 * o for o in offsets), index * scratch * _SHARE_ALIGNMENT))
+            Share(kernel, (*offsets, index * scratch * _SHARE_ALIGNMENT))
             for index, (kernel, offsets) in enumerate(best)
         )
 
@@ -269,8 +273,10 @@ class Winograd:
     def _offsets(
         self, first: int, source: int, weights: int, bias: int, operands: Sequence[int], out: int
     ) -> tuple[int, ...]:
-        """Elements to where a share begins, from those between neighbours along the cut axis."""
-        steps = [source, weights, *([bias] if self.has_bias else []), *operands, out]
+        """Bytes to where a share begins, from the elements between neighbours on the cut axis."""
+        per_column = [bias] * ((self.stored == "int8") + self.has_bias)
+        others = (4 * step for step in (*per_column, *operands, out))
+        steps = [4 * source, NBYTES[self.stored] * weights, *others]
         return tuple(first * step for step in steps)
 
 
@@ -282,12 +288,12 @@ def applies(channels: int, columns: int) -> bool:
 class _Assembly:
     def __init__(self, spec: Winograd, name: str) -> None:
         self.spec = spec
-        self.f = Function(name, 4 + spec.has_bias + len(spec.operands))
-        params = list(self.f.params)
-        self.source, self.weights = params[:2]
-        self.bias = params[2] if spec.has_bias else None
-        self.operands = params[2 + spec.has_bias : -2]
-        self.out, self.inputs = params[-2:]
+        has_scales = spec.stored == "int8"
+        self.f = Function(name, 4 + has_scales + spec.has_bias + len(spec.operands))
+        self.source, self.weights, *params, self.out, self.inputs = self.f.params
+        self.scales = params.pop(0) if has_scales else None
+        self.bias = params.pop(0) if spec.has_bias else None
+        self.operands = params
         inputs, weights, _ = spec.steps
         self.kernels = self.f.new(self.inputs + 4 * _POINTS * inputs)
         self.products = self.f.new(self.kernels + 4 * _POINTS * weights)
@@ -351,7 +357,8 @@ class _Assembly:
         spec, f = self.spec, self.f
         channels, block, chunk = spec.channels, spec.block, spec.chunk
         weights, out = f.new(self.weights), f.new(start)
-        bias = f.new(self.bias) if self.bias is not None else None
+        scales, bias = (p and f.new(p) for p in (self.scales, self.bias))
+        along = [p for p in (out, scales, bias) if p is not None]
         operands = [f.new(o) for o in others]
         product = Contraction(
             batch=(BatchAxis(_POINTS, *spec.steps),),
@@ -361,24 +368,33 @@ class _Assembly:
             columns=block,
         )
         with f.repeat(-(-spec.columns // block)):
-            self._transform_weights(weights)
+            self._transform_weights(weights, scales)
             emit_product(f, product, self.inputs, self.kernels, self.products)
             self._transform_products(left, out, bias, operands)
-            advance(f, [weights, out], [9 * channels * block, block])
-            if bias is not None:
-                advance(f, [bias], [block])
+            advance(f, [weights], [9 * channels * block], NBYTES[spec.stored])
+            advance(f, along, [block] * len(along))
             advance(f, operands, [block * o.channel for o in spec.operands])
-        f.release(weights, out, *operands, *([bias] if bias is not None else []))
+        f.release(weights, *along, *operands)
 
-    def _transform_weights(self, weights: Local) -> None:
+    def _transform_weights(self, weights: Local, scales: Local | None) -> None:
         """U[point][channel][column] from w[3][3][channel][column] of one block."""
         spec, f = self.spec, self.f
         source, target = f.new(weights), f.new(self.kernels)
         step = spec.channels * spec.block
-        with f.repeat(step // LANES):
-            loaded = [[load(source, 4 * (3 * i + j) * step) for j in range(3)] for i in range(3)]
-            self._sandwich(_kernel_transform, loaded, target, spec.steps[1])
-            advance(f, [source, target], [LANES, LANES])
+        with f.repeat(spec.channels):
+            factors = scales and f.new(scales)
+            with f.repeat(spec.block // LANES):
+                factor = factors and load(factors)
+                loaded = [
+                    [load_stored(spec.stored, source, (3 * i + j) * step, factor) for j in range(3)]
+                    for i in range(3)
+                ]
+                self._sandwich(_kernel_transform, loaded, target, spec.steps[1])
+                advance(f, [source], [LANES], NBYTES[spec.stored])
+                moving = [p for p in (target, factors) if p is not None]
+                advance(f, moving, [LANES] * len(moving))
+            if factors is not None:
+                f.release(factors)
         f.release(source, target)
 
     def _sandwich(

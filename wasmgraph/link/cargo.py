@@ -13,7 +13,13 @@ _ARCHIVE = "libwasmgraph_executor.a"
 
 
 def build_archive(
-    rust: RustToolchain, crate: Path, *, threads: bool, dynamic: bool, simd: bool
+    rust: RustToolchain,
+    crate: Path,
+    *,
+    threads: bool,
+    dynamic: bool,
+    simd: bool,
+    component: bool,
 ) -> Path:
     """Build the crate as a static library.
 
@@ -22,6 +28,7 @@ def build_archive(
         dynamic: Whether it has the operators of dynamic graphs. They compute, so they are optimised
             for speed.
         simd: Whether its code may use 128-bit vectors.
+        component: Whether it has the functions of a component.
 
     Everything happens inside the crate's folder and all paths given to rustc are relative to it, so
     the same sources give the same code wherever the folder is.
@@ -36,6 +43,7 @@ def build_archive(
         "--target-dir=target",
         *(["--features=threads"] if threads else []),
         *(["--features=dynamic"] if dynamic else []),
+        *(["--features=component"] if component else []),
     ]
     environment = _environment(rust, crate)
     if dynamic:

@@ -21,7 +21,7 @@ from wasmgraph.progress import Reporter
 
 log = logging.getLogger(__name__)
 
-_KEPT = 8
+_KEPT = 12
 """Archives of 2 to 26 MB each: a few toolchains and versions of wasmgraph."""
 
 
@@ -33,6 +33,7 @@ def executor_archive(
     threads: bool = False,
     dynamic: bool = False,
     simd: bool = False,
+    component: bool = False,
 ) -> Path:
     """The executor as a static library, from the cache or built.
 
@@ -41,12 +42,13 @@ def executor_archive(
         threads: Whether it is for shared memory and several threads.
         dynamic: Whether it is for a graph whose shapes are known at run time only.
         simd: Whether such a graph may use 128-bit vectors.
+        component: Whether it has the functions of a component.
 
     Raises:
         ToolchainError: the crate is missing, or cargo fails.
     """
     sources = _sources()
-    kinds = {"threads": threads, "dynamic": dynamic, "simd": simd}
+    kinds = {"threads": threads, "dynamic": dynamic, "simd": simd, "component": component}
     entry = "-".join([_digest(sources, rust), *(name for name, on in kinds.items() if on)]) + ".a"
     cache = _open_cache()
     if cache is not None and (cache / entry).is_file():
@@ -57,7 +59,9 @@ def executor_archive(
     for name, contents in sources.items():
         (crate / name).parent.mkdir(parents=True, exist_ok=True)
         (crate / name).write_bytes(contents)
-    archive = build_archive(rust, crate, threads=threads, dynamic=dynamic, simd=simd)
+    archive = build_archive(
+        rust, crate, threads=threads, dynamic=dynamic, simd=simd, component=component
+    )
     if cache is None:
         return archive
     try:

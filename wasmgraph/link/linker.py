@@ -9,7 +9,7 @@ from pathlib import Path
 from wasmgraph.errors import ToolchainError
 from wasmgraph.link.processes import run_in_group, shown
 from wasmgraph.link.rust import RustToolchain
-from wasmgraph.wasmfile import ABI_FUNCTIONS, OPTIONAL_FUNCTIONS, THREAD_FUNCTIONS
+from wasmgraph.wasmfile import THREAD_FUNCTIONS
 
 STACK_NBYTES = 2**20
 """What rustc gives a WASI module."""
@@ -29,11 +29,18 @@ _THREADS = (
 
 
 def link_module(
-    rust: RustToolchain, archive: Path, objects: Sequence[str], folder: Path, *, threads: bool
+    rust: RustToolchain,
+    archive: Path,
+    objects: Sequence[str],
+    folder: Path,
+    exports: Sequence[str],
+    *,
+    threads: bool,
 ) -> bytes:
     """Link the executor with objects (names in `folder`).
 
     Args:
+        exports: The functions to export.
         threads: Whether the memory is to be shared, and imported from the host.
 
     Raises:
@@ -52,7 +59,7 @@ def link_module(
         # The stack below the data: an overflow traps instead of spoiling weights.
         "--stack-first",
         *("-z", f"stack-size={STACK_NBYTES}"),
-        *(f"--export={name}" for name in (*ABI_FUNCTIONS, *OPTIONAL_FUNCTIONS)),
+        *(f"--export={name}" for name in exports),
         *(_THREADS if threads else ()),
         *("-o", _OUTPUT),
         *objects,

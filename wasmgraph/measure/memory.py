@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from wasmgraph.component.file import check_component, is_component
 from wasmgraph.errors import LoadError, MemoryLimitExceeded
 from wasmgraph.runtime import load
 from wasmgraph.wasmfile import parse_wasm, read_metadata
@@ -72,11 +73,15 @@ def guest_memory(path: Path, inputs: Mapping[str, object]) -> GuestMemory:
         InputError, InferenceError: the run failed.
     """
     data = path.read_bytes()
-    memory = parse_wasm(data).memory
-    if memory is None:
+    if is_component(data):
+        metadata, component = check_component(data)
+        pages = component.memory_pages
+    else:
+        metadata, memory = read_metadata(data), parse_wasm(data).memory
+        pages = memory.minimum if memory else 0
+    if pages == 0:
         raise LoadError(f"{path} has no memory")
-    sizes = read_metadata(data).sizes
-    total = memory.minimum * WASM_PAGE
+    sizes, total = metadata.sizes, pages * WASM_PAGE
     return GuestMemory(
         total,
         sizes.weights,

@@ -18,12 +18,17 @@ from wasmgraph.importer.relax_graph import RelaxGraph, data_address
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A tensor's type, and its value where it is a weight."""
+    """A tensor's type, and its value where it is a weight.
+
+    Attributes:
+        wide_nbytes: What it would take as float32, where it is stored narrower.
+    """
 
     shape: tuple[int, ...]
     dtype: str
     constant: NDArray[Any] | None = None
     name: str = ""
+    wide_nbytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,7 @@ class _Extraction:
     def __init__(self, module: Any, graph: RelaxGraph) -> None:
         self.main = module["main"]
         self.names = graph.weight_names
+        self.wide_nbytes = graph.wide_nbytes
         self.result = OpGraph(functions={gv.name_hint: f for gv, f in module.functions.items()})
         self.where: dict[Any, tuple[int, ...]] = {}
         self.constants: dict[int, int] = {}
@@ -110,7 +116,8 @@ class _Extraction:
             array = expr.value.numpy()
             name = self.names.get(address, "")
             self.constants[address] = len(self.result.tensors)
-            self.result.tensors.append(TensorInfo(array.shape, array.dtype.name, array, name))
+            wide = self.wide_nbytes.get(name)
+            self.result.tensors.append(TensorInfo(array.shape, array.dtype.name, array, name, wide))
         return self.constants[address]
 
     def _aligned(self, slope: int, rank: int, attrs: Any) -> int:

@@ -109,10 +109,17 @@ class Port:
 
 @dataclass(frozen=True)
 class Weight:
-    """A constant with its bytes; `name` is the ONNX name where it is still known."""
+    """A constant with its bytes.
+
+    Attributes:
+        name: The ONNX name where it is still known.
+        array: Its elements.
+        wide_nbytes: What it would take if every float were a float32.
+    """
 
     name: str
     array: NDArray[Any]
+    wide_nbytes: int
 
 
 @dataclass(frozen=True)

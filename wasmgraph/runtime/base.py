@@ -24,6 +24,7 @@ from wasmgraph.errors import InputError
 from wasmgraph.runtime.source import Source
 
 if TYPE_CHECKING:
+    from wasmgraph.component.file import ComponentFile
     from wasmgraph.metadata import Metadata
 
 Array = npt.NDArray[Any]
@@ -144,12 +145,14 @@ class GraphFile:
         source: The file, open as long as an engine loads it.
         metadata: Its custom section `wasmgraph`.
         inputs, outputs: The metadata's tensors.
+        component: What the file shows to the outside where it is a component, else None.
     """
 
     source: Source
     metadata: Metadata
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    component: ComponentFile | None = None
 
     @property
     def path(self) -> Path:

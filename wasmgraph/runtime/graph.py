@@ -16,12 +16,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from wasmgraph.component.file import check_component, is_component
 from wasmgraph.errors import LoadError
 from wasmgraph.runtime.base import Array, GraphFile, Instance, Limits, Program, TensorSpec
 from wasmgraph.runtime.dtypes import add_to_numpy
 from wasmgraph.runtime.inputs import check_inputs
 from wasmgraph.runtime.limits import parse_duration, parse_size
-from wasmgraph.runtime.registry import DEFAULT, find_engine
+from wasmgraph.runtime.registry import DEFAULT, find_component_engine, find_engine
 from wasmgraph.runtime.request import check_request
 from wasmgraph.runtime.source import Source
 from wasmgraph.wasmfile import check_graph
@@ -213,7 +214,7 @@ def load(
     """Load a graph to run it, sandboxed, by default under Wasmtime in this process.
 
     Args:
-        path: A `.wasm` that `wasmgraph compile` wrote.
+        path: A `.wasm` that `wasmgraph compile` wrote, a module or a component.
         max_memory: Bytes of memory that each instance may have, or a text such as "512MiB".
         timeout: Wall time that each run may take, in seconds, or a text such as "10s".
         cache: Whether native code is kept for the next time, in the user's cache folder.
@@ -236,7 +237,7 @@ def load(
         raise ValueError(f"threads should be 1 or more, not {threads}")
     with Source(Path(path)) as source:
         file = read_graph(source)
-        engine = find_engine(runtime)
+        engine = find_engine(runtime) if file.component is None else find_component_engine(runtime)
         try:
             check_request(engine.name, engine.capabilities, file, limits, threads)
             return Graph(file, engine.load(file, limits, cache=cache, threads=threads))
@@ -251,8 +252,12 @@ def read_graph(source: Source) -> GraphFile:
         LoadError: it cannot be read, or is no graph.
     """
     try:
-        metadata = check_graph(source)  # type: ignore[arg-type]  # it only slices
-        return GraphFile(source, metadata, _specs(metadata.inputs), _specs(metadata.outputs))
+        data: bytes = source  # type: ignore[assignment]  # it is only sliced
+        metadata, component = (
+            check_component(data) if is_component(data) else (check_graph(data), None)
+        )
+        inputs, outputs = _specs(metadata.inputs), _specs(metadata.outputs)
+        return GraphFile(source, metadata, inputs, outputs, component)
     except LoadError as error:
         if str(source.path) in error.message:
             raise

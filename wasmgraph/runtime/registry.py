@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import Any
 
+from wasmgraph.errors import LoadError
 from wasmgraph.runtime.base import Engine, EngineStatus
 
 DEFAULT = "wasmtime"
@@ -38,6 +39,24 @@ def find_engine(name: str) -> Engine:
     """
     engine: Engine = _module(name).find_engine(name)
     return engine
+
+
+def find_component_engine(name: str) -> Engine:
+    """The engine of this name for graphs that are components.
+
+    Raises:
+        ValueError: there is none of this name.
+        LoadError: it takes modules only.
+    """
+    if name == DEFAULT:
+        from wasmgraph.runtime.component_engine import ComponentEngine
+
+        return ComponentEngine()
+    _module(name)
+    raise LoadError(
+        f"the runtime {name} takes modules, and this is a component",
+        hint="compile the model without --kind component, or leave out --runtime",
+    )
 
 
 def examine_engines(names: Sequence[str] = RUNTIMES) -> list[EngineStatus]:

@@ -22,6 +22,11 @@ def check_request(
         MemoryLimitExceeded: the graph needs more memory to start with than the limit allows.
     """
     metadata = file.metadata
+    if threads > 1 and file.component is not None:
+        raise LoadError(
+            f"{file.path} is a component, which runs on one thread, not on {threads}",
+            hint="compile the model with --threads and without --kind component",
+        )
     if threads > 1 and not metadata.threads:
         raise LoadError(
             f"{file.path} was compiled for one thread, not for {threads}",
@@ -49,9 +54,12 @@ def check_request(
 
 
 def _check_start(file: GraphFile, limit: int) -> None:
-    memory = parse_wasm(file.source).memory  # type: ignore[arg-type]  # it only slices
-    assert memory is not None  # `check_graph` has seen to it
-    needed = memory.minimum * PAGE_NBYTES
+    if file.component is not None:
+        needed = file.component.memory_pages * PAGE_NBYTES
+    else:
+        memory = parse_wasm(file.source).memory  # type: ignore[arg-type]  # it only slices
+        assert memory is not None  # `check_graph` has seen to it
+        needed = memory.minimum * PAGE_NBYTES
     if needed > limit:
         raise MemoryLimitExceeded(
             f"{file.path} needs {format_size(needed)} of memory to start with, "

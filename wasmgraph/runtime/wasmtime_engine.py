@@ -55,10 +55,12 @@ class Settings:
         epochs: Whether the code can be interrupted. The checks cost a few percent in tight
             loops, so code for runs without a time limit has none.
         threads: Whether memory may be shared.
+        component: Whether it is a component.
     """
 
     epochs: bool
     threads: bool
+    component: bool = False
 
     def config(self) -> wasmtime.Config:
         """Wasmtime's configuration: only what graphs use, so that little is exposed."""
@@ -66,6 +68,7 @@ class Settings:
         config.epoch_interruption = self.epochs
         config.wasm_threads = self.threads
         config.shared_memory = self.threads
+        config.wasm_component_model = self.component
         config.wasm_memory64 = False
         config.wasm_multi_memory = False
         config.wasm_gc = False
@@ -92,13 +95,13 @@ class WasmtimeEngine:
         if store is None:
             code = _compile(file, engine, file.source.read())
             return WasmtimeProgram(file, engine, code, limits, threads, began)
-        entry = _entry_id(store.digest_of(file.source), settings)
+        entry = entry_id(store.digest_of(file.source), settings)
         module = store.load(entry, functools.partial(wasmtime.Module.deserialize_file, engine))
         if module is None:
             data = file.source.read()
             module = _compile(file, engine, data)
             # Under the digest of what was compiled: the file may have changed since it was hashed.
-            entry = _entry_id(hashlib.sha256(data).hexdigest(), settings)
+            entry = entry_id(hashlib.sha256(data).hexdigest(), settings)
             store.store(entry, module.serialize())
         return WasmtimeProgram(file, engine, module, limits, threads, began)
 
@@ -237,7 +240,7 @@ def _probe(names: tuple[str, ...]) -> bytes:
     return bytes(wasmtime.wat2wasm(f"(module {' '.join(fields)})"))
 
 
-def _entry_id(digest: str, settings: Settings) -> str:
+def entry_id(digest: str, settings: Settings) -> str:
     """The name of a graph's native code in the cache."""
     parts = (digest, f"wasmtime {version('wasmtime')}", repr(settings), host_cpu())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -45,6 +45,14 @@ static DTYPES: [DType; 23] = [
     dtype("uint2", "V1", 1),
 ];
 
+/// The name of a dtype by its number.
+#[cfg(any(feature = "component", test))]
+pub fn dtype_name(number: u8) -> &'static str {
+    DTYPES
+        .get(usize::from(number))
+        .map_or("unknown", |dtype| dtype.name)
+}
+
 /// UTF-8 in the module's data.
 #[repr(C)]
 pub struct Text {
@@ -79,11 +87,28 @@ impl Tensor {
         DTYPES[self.dtype]
     }
 
+    /// Its dtype's place among all.
+    #[cfg(any(feature = "component", test))]
+    pub fn dtype_number(&self) -> usize {
+        self.dtype
+    }
+
     /// The extent of every axis; -1 - k where only axis name k says that it is one with others.
     pub fn shape(&self) -> &'static [i64] {
         unsafe { from_raw_parts(self.dims, self.rank) }
     }
 }
+
+/// Which part of a tensor one sample of a batch has.
+#[repr(C)]
+pub struct Share {
+    /// On which axis the samples lie one after the other; `NO_AXIS` where they all have the whole.
+    pub axis: usize,
+    /// The extent of that axis for one sample.
+    pub extent: usize,
+}
+
+pub const NO_AXIS: usize = usize::MAX;
 
 /// One kernel call, its addresses included.
 #[repr(C)]
@@ -131,7 +156,8 @@ pub struct Given {
     pub dims: Vec<i64>,
 }
 
-/// What runs a graph: its steps where every shape is known, its nodes where some are not.
+/// What runs a graph: its steps where every shape is known, for each sample of a batch where only
+/// their number is not, or its nodes.
 pub struct Engine {
     /// Where the bytes of input i go, which has these extents.
     pub declare: fn(usize, &[i64]) -> Result<*mut u8, String>,
@@ -151,6 +177,8 @@ struct Graph {
     steps: Table<Step>,
     #[cfg_attr(not(feature = "threads"), allow(dead_code))]
     stages: Table<usize>,
+    /// Of the inputs, then of the outputs; empty where the graph is not for one sample of a batch.
+    shares: Table<Share>,
 }
 
 #[cfg(target_os = "wasi")]
@@ -185,6 +213,7 @@ mod empty {
         outputs: Table::EMPTY,
         steps: Table::EMPTY,
         stages: Table::EMPTY,
+        shares: Table::EMPTY,
     };
 }
 
@@ -219,4 +248,10 @@ pub fn steps() -> &'static [Step] {
 #[allow(unused_unsafe)]
 pub fn stages() -> &'static [usize] {
     unsafe { GRAPH.stages.get() }
+}
+
+/// What one sample has of every input and every output.
+#[allow(unused_unsafe)]
+pub fn shares() -> (&'static [Share], &'static [Share]) {
+    unsafe { GRAPH.shares.get() }.split_at(inputs().len())
 }

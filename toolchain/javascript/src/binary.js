@@ -1,93 +1,73 @@
-// The memory that a module declares, read from its first bytes and narrowed to a limit. Engines say nothing of
-// a memory's limits to JavaScript. The bytes come from anywhere, but the engine validates the module: what
-// is malformed here is left for it to refuse.
+// The memory that a module declares, which engines do not tell, and a lower limit for it. The engine validates
+// the module: what is malformed here is left for it to refuse.
 
-export const PAGE_BYTES = 65536;
-/** What a memory with 32-bit addresses can have, and does have where no maximum is declared. */
-const MAX_PAGES = 65536;
+import { LoadError, MemoryLimitExceeded } from "./errors.js";
 
+const PAGE_BYTES = 65536;
 const HEADER_BYTES = 8;
 const IMPORTS = 2;
 const MEMORIES = 5;
-// Sections that can stand before the memories, custom ones included: behind any other there are none.
-const LAST = 5;
-
-class Short extends Error {}
 
 /** Unsigned LEB128. */
-export const encode = (value) =>
-  value > 127 ? [(value % 128) | 128, ...encode(Math.floor(value / 128))] : [value];
+export const encode = (value) => (value > 127 ? [(value % 128) | 128, ...encode(Math.floor(value / 128))] : [value]);
 
 /**
- * What the module's first bytes say of its memories: `{memories, isWasm}`, or undefined where they end too
- * early to tell. `complete` says that there are no more.
- *
- * A memory is `{minimum, maximum, isShared, is64}` in pages; the module's own has where its section lies.
+ * `{memory, bytes}`: the limits of a module's one memory in pages, as a WebAssembly.Memory takes them, none
+ * higher than `maxMemory` bytes; and the module, whose own memory has that maximum.
  */
-export function readHead(bytes, complete) {
-  const isWasm = [0, 97, 115, 109].every((byte, i) => bytes[i] === byte);
-  const memories = [];
+export function limitMemory(bytes, maxMemory = Infinity) {
   let at = HEADER_BYTES;
-  const byte = () => {
-    if (at >= bytes.length) throw new Short();
-    return bytes[at++];
-  };
+  let memory;
   const number = () => {
     let value = 0;
-    for (let scale = 1, more = true; more; scale *= 128) {
-      if (scale > 2 ** 63) throw new Short();
-      const next = byte();
-      value += (next & 127) * scale;
-      more = next > 127;
+    for (let scale = 1, byte = 128; byte > 127 && scale < 2 ** 63; scale *= 128) {
+      byte = bytes[at++] ?? 0;
+      value += (byte & 127) * scale;
     }
     return value;
   };
-  const memory = (section) => {
-    const flags = byte();
-    const minimum = number();
-    const maximum = flags & 1 ? number() : undefined;
-    memories.push({ minimum, maximum, isShared: (flags & 2) > 0, is64: (flags & 4) > 0, flags, ...section });
-  };
-  const skipName = () => {
-    at = number() + at;
-  };
-  try {
-    while (isWasm) {
-      const start = at;
-      const id = byte();
-      if (id > LAST) break;
-      const end = number() + at;
-      if (end > bytes.length) throw new Short();
-      if (id === IMPORTS) {
-        for (let left = number(); left > 0; left--) {
-          skipName();
-          skipName();
-          const kind = byte();
-          if (kind === 0) number();
-          else if (kind === 2) memory();
-          else break; // a graph imports nothing else, so the module will be refused
-        }
-      } else if (id === MEMORIES) {
-        for (let left = number(); left > 0; left--) memory({ start, end });
-      }
-      at = end;
+  const limits = () => {
+    if (memory) throw new LoadError("the graph has more than one memory");
+    const flags = number();
+    const initial = number();
+    const maximum = Math.min(flags & 1 ? number() : PAGE_BYTES, Math.floor(maxMemory / PAGE_BYTES));
+    if (initial > maximum) {
+      const least = initial * PAGE_BYTES;
+      throw new MemoryLimitExceeded(
+        `the graph needs ${least} bytes of memory to start with, the limit is ${maxMemory}`,
+        `allow at least ${least} bytes`,
+      );
     }
-  } catch (error) {
-    if (!(error instanceof Short)) throw error;
-    if (!complete) return undefined;
+    memory = { initial, maximum, shared: (flags & 2) > 0 };
+    return [flags | 1, ...encode(initial), ...encode(maximum)];
+  };
+  while (at < bytes.length) {
+    const start = at;
+    const id = number();
+    const length = number();
+    const end = at + length;
+    if (id > MEMORIES) break; // no memories behind these
+    if (id === IMPORTS) {
+      for (let left = number(); left > 0 && at < end; left--) {
+        // The names of the module and the import.
+        at = number() + at;
+        at = number() + at;
+        const kind = number();
+        if (kind === 2) limits();
+        else if (kind) break; // a graph imports nothing else, and will be refused
+        else number();
+      }
+    } else if (id === MEMORIES) {
+      const body = [number(), ...limits()];
+      if (body[0] > 1) limits();
+      const section = [id, ...encode(body.length), ...body];
+      const limited = new Uint8Array(start + section.length + bytes.length - end);
+      limited.set(bytes.subarray(0, start));
+      limited.set(section, start);
+      limited.set(bytes.subarray(end), start + section.length);
+      return { memory, bytes: limited };
+    }
+    at = end;
   }
-  return { memories, isWasm };
-}
-
-/** `bytes`, whose own memory may not grow beyond `pages`; the same where that needs nothing. */
-export function limitMemory(bytes, { memories: [memory, another] }, pages) {
-  const { minimum, maximum, flags, start, end } = memory ?? {};
-  if (start === undefined || another || minimum > pages || (maximum ?? MAX_PAGES) <= pages) return bytes;
-  const body = [1, flags | 1, ...encode(minimum), ...encode(pages)];
-  const section = [MEMORIES, ...encode(body.length), ...body];
-  const limited = new Uint8Array(bytes.length - (end - start) + section.length);
-  limited.set(bytes.subarray(0, start));
-  limited.set(section, start);
-  limited.set(bytes.subarray(end), start + section.length);
-  return limited;
+  return { memory, bytes };
 }

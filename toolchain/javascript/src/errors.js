@@ -10,30 +10,26 @@ export class WasmgraphError extends Error {
 
 const KINDS = {};
 
-/** A class by kind. A minifier renames classes, so each is told its kind. */
-function define(kind) {
-  const Kind = class extends WasmgraphError {
+// A minifier renames classes, so each is told its kind.
+export const [LoadError, InputError, InferenceError, MemoryLimitExceeded, RunTimeout] = [
+  "LoadError",
+  "InputError",
+  "InferenceError",
+  "MemoryLimitExceeded",
+  "RunTimeout",
+].map((kind) => {
+  KINDS[kind] = class extends WasmgraphError {
     static name = kind;
   };
-  Object.assign(Kind.prototype, { name: kind, kind });
-  KINDS[kind] = Kind;
-  return Kind;
-}
-
-export const LoadError = define("LoadError");
-export const InputError = define("InputError");
-export const InferenceError = define("InferenceError");
-export const MemoryLimitExceeded = define("MemoryLimitExceeded");
-export const RunTimeout = define("RunTimeout");
+  Object.assign(KINDS[kind].prototype, { name: kind, kind });
+  return KINDS[kind];
+});
 
 /** An error as it travels between threads and processes. */
-export const pack = ({ kind, message, hint }) => ({ kind, message, hint: hint ?? null });
+export const pack = ({ kind, message, hint = null }) => ({ kind, message, hint });
 
 /** The error that was packed; one of no kind of ours stays a plain one. */
 export const unpack = ({ kind, message, hint }) => new (KINDS[kind] ?? Error)(message, hint);
 
 /** Text from a graph without what a terminal would obey; line ends stay. */
 export const printable = (text) => text.replace(/[^\P{C}\n]|\p{Zl}|\p{Zp}/gu, "\ufffd");
-
-/** A name from a graph, in an error. */
-export const quote = (name) => `'${printable(String(name))}'`;

@@ -1,93 +1,74 @@
 // Load a graph and run it: the package's face.
 
-import { Guest } from "./guest.js";
+import { startGuest } from "./guest.js";
 import { prepare } from "./program.js";
-import { Remote } from "./remote.js";
-import { canWait } from "./spawn.js";
+import { startRemote } from "./remote.js";
 import { checkInputs } from "./tensor.js";
+
+/** Whether this thread may sleep: a page's own may not. */
+function canWait() {
+  try {
+    return Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 1);
+  } catch {
+    return false;
+  }
+}
 
 /** See index.d.ts. */
 export async function load(source, options = {}) {
   const program = await prepare(source, options);
-  const { timeout, worker = Boolean(timeout) || (program.threads > 1 && !canWait()) } = options;
-  const graph = new Graph(program, worker, timeout);
-  await graph.start(); // what is wrong with the graph shows while it is loaded
-  return graph;
-}
+  const { name, metadata, threads } = program;
+  const { inputs, outputs } = metadata;
+  let isRemote = options.worker ?? (options.timeout > 0 || (threads > 1 && !canWait()));
+  let instance;
+  let last;
+  let isClosed = false;
 
-class Graph {
-  #program;
-  #isRemote;
-  #timeout;
-  #instance;
-  #last = Promise.resolve();
-  #isClosed = false;
-
-  constructor(program, isRemote, timeout) {
-    this.#program = program;
-    this.#isRemote = isRemote;
-    this.#timeout = timeout;
-  }
-
-  get metadata() {
-    return this.#program.metadata;
-  }
-
-  get inputs() {
-    return this.metadata.inputs;
-  }
-
-  get outputs() {
-    return this.metadata.outputs;
-  }
-
-  get memoryBytes() {
-    return this.#instance?.memoryBytes;
-  }
-
-  async start(timeout = this.#timeout) {
-    const program = this.#program;
-    this.#instance ??= this.#isRemote ? await Remote.start(program, timeout) : await Guest.start(program);
-  }
-
-  /** One run after the other, in the order of the calls. */
-  async run(inputs, { timeout = this.#timeout } = {}) {
-    if (this.#isClosed) throw new Error(`${this.#program.name} is closed`);
-    const tensors = checkInputs(this.inputs, inputs);
-    const outputs = await this.#queue(() => this.#run(tensors, timeout));
-    return Object.fromEntries(this.outputs.map(({ name }, i) => [name, outputs[i]]));
-  }
-
-  close() {
-    this.#isClosed = true;
-    this.#queue(() => this.#drop());
-  }
-
-  #queue(work) {
-    const result = this.#last.then(work);
-    this.#last = result.catch(() => {});
-    return result;
-  }
-
-  async #run(tensors, timeout) {
-    if (timeout && !this.#isRemote) {
+  const start = async (timeout) => {
+    instance ??= await (isRemote ? startRemote(program, timeout) : startGuest(program));
+  };
+  const drop = () => {
+    instance?.close();
+    instance = undefined;
+  };
+  const runOnce = async (tensors, timeout) => {
+    if (timeout && !isRemote) {
       // Only another thread can be stopped; the graph stays there.
-      this.#drop();
-      this.#isRemote = true;
+      drop();
+      isRemote = true;
     }
     try {
-      await this.start(timeout);
-      if (!this.#isRemote) return this.#instance.run(tensors);
-      return (await this.#instance.run(tensors, timeout)).outputs;
+      await start(timeout);
+      return await instance.run(tensors, timeout);
     } catch (error) {
-      // The graph stopped anywhere: nothing can be said of the state of its memory.
-      this.#drop();
+      drop(); // it stopped anywhere: nothing can be said of the state of its memory
       throw error;
     }
-  }
+  };
+  const queue = (work) => {
+    const result = last.then(work);
+    last = result.catch(() => {});
+    return result;
+  };
 
-  #drop() {
-    this.#instance?.close();
-    this.#instance = undefined;
-  }
+  last = start(options.timeout); // what is wrong with the graph shows while it is loaded
+  await last;
+  return {
+    inputs,
+    outputs,
+    metadata,
+    get memoryBytes() {
+      return instance?.memory?.buffer.byteLength;
+    },
+    async run(given, { timeout = options.timeout } = {}) {
+      if (isClosed) throw new Error(`${name} is closed`);
+      const tensors = checkInputs(inputs, given);
+      const found = await queue(() => runOnce(tensors, timeout));
+      return Object.fromEntries(outputs.map((spec, i) => [spec.name, found.outputs[i]]));
+    },
+    close() {
+      isClosed = true;
+      queue(drop);
+    },
+  };
 }

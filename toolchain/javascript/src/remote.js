@@ -1,71 +1,50 @@
 // A graph in a worker: the thread that calls it is not held up, and a run that takes too long is ended.
 
-import { InferenceError, LoadError, RunTimeout, printable, unpack } from "./errors.js";
+import { RunTimeout, unpack } from "./errors.js";
 import { spawn } from "./spawn.js";
 
 /** ms; beyond it a timer rings at once. */
 const MAX_TIMER = 2 ** 31 - 1;
 
-/** As `Guest`, in a thread of its own; its methods give promises. */
-export class Remote {
-  #worker;
-  #settle;
-  #name;
-  #kind = LoadError;
+/** As `startGuest`, in a thread of its own. Every step may take `timeout` ms, if that is given. */
+export async function startRemote(program, timeout) {
+  let settle;
+  const fail = ({ message }) => settle({ error: { kind: "InferenceError", message: `the worker ended: ${message}` } });
+  const worker = await spawn((answer) => settle(answer), fail);
+  const close = () => worker.terminate();
 
-  /** Start a program in a new worker; `timeout` in ms, if any, is for starting it. */
-  static async start(program, timeout) {
-    const remote = new Remote();
-    remote.#name = program.name;
-    remote.#worker = await spawn(
-      ({ ok, error }) => remote.#settle?.(error ? unpack(error) : undefined, ok),
-      (text) => remote.#settle?.(new remote.#kind(`${program.name}: its worker ended: ${printable(text)}`)),
-    );
-    try {
-      await remote.#ask("start", program, timeout);
-      remote.#kind = InferenceError;
-      return remote;
-    } catch (error) {
-      remote.close();
-      throw error;
-    }
-  }
-
-  /** As `Guest.run`: `{outputs, ms}`. */
-  run(tensors, timeout) {
-    // Copies, of which nothing else is a part, so that they can be moved.
-    const copies = tensors.map(({ data, shape }) => ({ data: data.slice(), shape }));
-    return this.#ask("run", copies, timeout, copies.map(({ data }) => data.buffer));
-  }
-
-  step(index, times, timeout) {
-    return this.#ask("step", [index, times], timeout);
-  }
-
-  /** End the worker; a run under way fails. */
-  close() {
-    this.#worker.terminate();
-    this.#settle?.(new InferenceError(`${this.#name} was closed`));
-  }
-
-  #ask(ask, value, timeout, moved = []) {
-    return new Promise((resolve, reject) => {
-      let timer;
-      this.#settle = (error, ok) => {
+  const ask = (message, limit, moved) =>
+    new Promise((resolve, reject) => {
+      const timer =
+        limit &&
+        setTimeout(() => {
+          close();
+          reject(new RunTimeout(`${program.name} was stopped after its time limit of ${limit / 1e3} s`));
+        }, Math.min(limit, MAX_TIMER));
+      settle = (answer) => {
         clearTimeout(timer);
-        this.#settle = undefined;
-        this.#worker.unref?.(); // an idle worker keeps no process alive
-        if (error) reject(error);
-        else resolve(ok);
+        worker.unref?.(); // an idle worker keeps no process alive
+        if (answer.error) reject(unpack(answer.error));
+        else resolve(answer);
       };
-      if (timeout) {
-        timer = setTimeout(() => {
-          this.#settle(new RunTimeout(`${this.#name} was stopped after its time limit of ${timeout / 1e3} s`));
-          this.close();
-        }, Math.min(timeout, MAX_TIMER));
-      }
-      this.#worker.ref?.();
-      this.#worker.postMessage({ ask, value }, moved);
+      worker.ref?.();
+      worker.postMessage(message, moved);
     });
+
+  const remote = {
+    close,
+    call: (...call) => ask({ call }, timeout),
+    run(tensors, limit) {
+      // Copies, of which nothing else is a part, so that they can be moved.
+      const copies = tensors.map(({ data, shape }) => ({ data: data.slice(), shape }));
+      return ask({ tensors: copies }, limit, copies.map(({ data }) => data.buffer));
+    },
+  };
+  try {
+    await ask({ program }, timeout);
+    return remote;
+  } catch (error) {
+    close();
+    throw error;
   }
 }

@@ -3,39 +3,19 @@
 /** A module of Node's own; a bundler for browsers must not look for it. */
 export const node = (name) => import(/* @vite-ignore */ /* webpackIgnore: true */ `node:${name}`);
 
-/** Whether memory can be shared between threads: in a browser, on pages that are cross-origin isolated. */
-export const canShare = () => globalThis.crossOriginIsolated !== false && typeof SharedArrayBuffer === "function";
-
-/** Whether this thread may sleep: a page's own may not. */
-export function canWait() {
-  try {
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 1);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/**
- * Start a worker of this package.
- *
- * `heard(message)` gets what it says, `failed(text)` is told of an error that ends it.
- */
+/** Start a worker of this package. `heard(message)` gets what it says, `failed(error)` what ends it. */
 export async function spawn(heard, failed) {
   let worker;
   if (globalThis.Worker) {
     // In this form bundlers find the file.
     worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
     worker.onmessage = ({ data }) => heard(data);
-    worker.onerror = (event) => {
-      event.preventDefault?.();
-      failed(event.message ?? "its script cannot be loaded");
-    };
+    worker.onerror = failed;
   } else {
     const { Worker } = await node("worker_threads");
-    // Not the flags of this process: they may be about its own script.
+    // Without the flags of this process: they may be about its own script.
     worker = new Worker(new URL("./worker.js", import.meta.url), { execArgv: [] });
-    worker.on("message", heard).on("error", (error) => failed(error.message));
+    worker.on("message", heard).on("error", failed);
   }
   return worker;
 }

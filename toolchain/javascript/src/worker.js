@@ -2,32 +2,18 @@
 
 import { help } from "./crew.js";
 import { pack } from "./errors.js";
-import { Guest } from "./guest.js";
+import { startGuest } from "./guest.js";
 import { listen } from "./spawn.js";
 
 let guest;
 
-const answers = {
-  async start(program) {
-    guest = await Guest.start(program);
-  },
-  run(tensors) {
-    const began = performance.now();
-    const outputs = guest.run(tensors);
-    return { outputs, ms: performance.now() - began };
-  },
-  step([index, times]) {
-    const began = performance.now();
-    guest.step(index, times);
-    return { ms: performance.now() - began };
-  },
-};
-
 listen(async (message, port) => {
-  if (message.help) return help(message.help, (failure) => port.postMessage(failure));
+  if (message.help) return help(message.help, (error) => port.postMessage(error));
   try {
-    const ok = await answers[message.ask](message.value);
-    port.postMessage({ ok }, ok?.outputs?.map(({ data }) => data.buffer) ?? []);
+    guest ??= await startGuest(message.program);
+    const { tensors, call } = message;
+    const answer = tensors ? await guest.run(tensors) : { code: call && guest.call(...call) };
+    port.postMessage(answer, answer.outputs?.map(({ data }) => data.buffer) ?? []);
   } catch (error) {
     port.postMessage({ error: pack(error) });
   }

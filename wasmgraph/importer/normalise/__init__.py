@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import onnx
 
+from wasmgraph.bundle import WeightFormat
 from wasmgraph.errors import ModelError
 from wasmgraph.importer.network import Network, subgraphs
 from wasmgraph.importer.normalise.auto_pad import write_out_padding
@@ -22,7 +23,9 @@ from wasmgraph.importer.normalise.legacy import replace_legacy
 from wasmgraph.importer.normalise.machine_learning import drop_zip_maps, expand_machine_learning
 from wasmgraph.importer.normalise.move_quantised import move_quantised
 from wasmgraph.importer.normalise.narrow import store_narrow
+from wasmgraph.importer.normalise.narrow_tables import narrow_tables
 from wasmgraph.importer.normalise.operands import check_operands
+from wasmgraph.importer.normalise.round_weights import round_weights
 from wasmgraph.importer.normalise.simplify import (
     drop_empty_operands,
     remove_dead_nodes,
@@ -33,7 +36,7 @@ from wasmgraph.importer.normalise.unflatten import unflatten_products
 from wasmgraph.importer.normalise.upgrade import upgrade_opset
 from wasmgraph.importer.normalise.widen import widen_halves
 
-PASSES = (
+FORMING = (
     drop_zip_maps,
     replace_legacy,
     upgrade_opset,
@@ -43,6 +46,11 @@ PASSES = (
     expand_machine_learning,
     inline_schema_functions,
     remove_no_ops,
+)
+"""The passes that bring a network into one dialect."""
+
+_TO_FLOAT32 = (
+    *FORMING,
     fold_constants,
     unflatten_products,
     check_operands,
@@ -50,6 +58,9 @@ PASSES = (
     write_out_padding,
     widen_halves,
     remove_no_ops,
+)
+
+_TO_KERNELS = (
     store_narrow,
     drop_empty_operands,
     move_quantised,
@@ -82,11 +93,40 @@ def normalise_dynamic(network: Network, has_converter: Callable[[onnx.NodeProto]
     remove_dead_nodes(network)
 
 
-def normalise(network: Network) -> None:
-    """Run the passes in order, on a network whose input shapes are fixed.
+def form(network: Network) -> None:
+    """Only what comes before constants are folded: the nodes still say how shapes are computed.
 
     Raises:
         ModelError: the shapes contradict each other, or a node has what it cannot have.
     """
-    for step in PASSES:
+    for step in FORMING:
         step(network)
+
+
+def normalise(network: Network, weights: WeightFormat | None = None) -> None:
+    """Run the passes in order, on a network whose input shapes are fixed.
+
+    Args:
+        network: Changed in place.
+        weights: As what large weights are stored; None: as small as they are without rounding.
+
+    Raises:
+        ModelError: the shapes contradict each other, or a node has what it cannot have.
+    """
+    normalise_to_rounded(network, weights)
+    if weights != "f32":
+        narrow_tables(network)
+    for step in _TO_KERNELS:
+        step(network)
+
+
+def normalise_to_rounded(network: Network, weights: WeightFormat | None) -> None:
+    """The first part of it, after which the network is still one of ONNX's own operators.
+
+    Raises:
+        ModelError: as `normalise` does.
+    """
+    for step in _TO_FLOAT32:
+        step(network)
+    if weights is not None:
+        round_weights(network, weights)

@@ -56,7 +56,7 @@ class Builder:
         if tensor not in self._views:
             info = self.graph.tensors[tensor]
             assert info.constant is not None, info
-            self._views[tensor] = self.weight(info.constant, info.name)
+            self._views[tensor] = self.weight(info.constant, info.name, info.wide_nbytes)
         return self._views[tensor]
 
     def is_placed(self, tensor: int) -> bool:
@@ -71,14 +71,19 @@ class Builder:
         """A weight's value, else None."""
         return self.graph.tensors[tensor].constant
 
-    def weight(self, array: NDArray[Any], name: str = "") -> View:
-        """A constant, stored once however often it is used."""
+    def weight(self, array: NDArray[Any], name: str = "", wide_nbytes: int | None = None) -> View:
+        """A constant, stored once however often it is used.
+
+        Args:
+            wide_nbytes: What it would take as float32, where it is stored as something else.
+        """
         array = np.ascontiguousarray(array).reshape(array.shape)
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._known_weights:
             storage = self._new_storage("constant", array.size, array.dtype.name)
             label = name or f"constant{len(self._weights)}"
-            self._weights[storage] = Weight(label, array)
+            wide = array.nbytes if wide_nbytes is None else wide_nbytes
+            self._weights[storage] = Weight(label, array, wide)
             self._known_weights[key] = storage
         storage = self._known_weights[key]
         return View(storage, 0, array.shape, dense_strides(array.shape), array.dtype.name)

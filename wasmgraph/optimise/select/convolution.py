@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 
 from wasmgraph.kernels import winograd
 from wasmgraph.kernels.contraction import BatchAxis
-from wasmgraph.kernels.packing import pack_columns, packed_columns
+from wasmgraph.kernels.packing import packed_columns
 from wasmgraph.kernels.rows import merge_axes
+from wasmgraph.kernels.tiles import SEPARATE
 from wasmgraph.optimise.fuse import Group
 from wasmgraph.optimise.select.bias import peel_bias
 from wasmgraph.optimise.select.builder import Builder
 from wasmgraph.optimise.select.depthwise import pixel_operand, readable_pixels, select_depthwise
 from wasmgraph.optimise.select.elementwise import describe
-from wasmgraph.optimise.select.products import Product, Weights, emit_product
+from wasmgraph.optimise.select.products import Product, Weights, emit_product, packed_weights
 from wasmgraph.optimise.select.windows import Window, padded
 from wasmgraph.optimise.view import View, channel_last, merged_axes
 
@@ -53,10 +54,10 @@ def select_convolution(builder: Builder, group: Group) -> bool:
     # [group, column, k in group, space...] -> [group, space..., k in group, column]
     grouped = weights.reshape(window.groups, columns, per_group, *kernel)
     grouped = np.moveaxis(grouped, (1, 2), (-1, -2))
-    grouped = grouped.reshape(window.groups, -1, columns)
+    grouped = grouped.reshape(*([window.groups] if window.groups > 1 else []), -1, columns)
     batch: tuple[BatchAxis, ...] = ()
     if window.groups > 1:
-        packed = packed_columns(columns, builder.tiles) * grouped.shape[1]
+        packed = packed_columns(columns, builder.tiles) * grouped.shape[-2]
         batch = (BatchAxis(window.groups, per_group, packed, columns, bias=columns),)
     emit_product(
         builder,
@@ -108,6 +109,9 @@ def _select_winograd(builder: Builder, group: Group, weights: NDArray[Any]) -> b
     bias, chain, tensors = peel_bias(builder, group, 1)
     out = builder.place(group.output, order, lambda view: _pixel_stride(view) is not None)
     views = [readable_pixels(builder, builder.view(t), out, group.nodes) for t in tensors]
+    columns = np.moveaxis(weights, (0, 1), (-1, -2)).reshape(-1, weights.shape[0])
+    name = builder.graph.tensors[anchor.inputs[1]].name
+    stored, packed = packed_weights(builder, Weights(columns, name), SEPARATE)
     kernel = winograd.Winograd(
         batch=shape[0],
         height=shape[2],
@@ -118,10 +122,9 @@ def _select_winograd(builder: Builder, group: Group, weights: NDArray[Any]) -> b
         chain=chain,
         operands=tuple(pixel_operand(v) for v in views),
         pitch=_pixel_stride(out) or 0,
+        stored=stored,
     )
-    columns = np.moveaxis(weights, (0, 1), (-1, -2)).reshape(-1, weights.shape[0])
-    name = builder.graph.tensors[anchor.inputs[1]].name
-    reads = [source, builder.weight(pack_columns(columns), name)]
+    reads = [source, *packed]
     if bias is not None:
         reads.append(builder.weight(bias))
     scratch = builder.allocate((kernel.scratch_nbytes // 4,))

@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 from wasmgraph.kernels.chain import IDENTITY
 from wasmgraph.kernels.contraction import BatchAxis, Contraction
+from wasmgraph.kernels.exact_storage import StoredWeights, store_exactly
 from wasmgraph.kernels.operands import RowOperand
-from wasmgraph.kernels.packing import pack_columns
+from wasmgraph.kernels.packing import pack_columns, packed_columns
+from wasmgraph.kernels.stored import Stored
 from wasmgraph.kernels.thin import MAX_COLUMNS, MIN_ADJACENT, ThinContraction
+from wasmgraph.kernels.tiles import Tiles
 from wasmgraph.optimise.fuse import Group
 from wasmgraph.optimise.select.bias import peel_bias
 from wasmgraph.optimise.select.builder import Builder
@@ -61,6 +64,23 @@ class Weights:
     name: str
 
 
+def packed_weights(builder: Builder, weights: Weights, tiles: Tiles) -> tuple[Stored, list[View]]:
+    """Weights packed for a product, in the smallest form that is exact.
+
+    Returns:
+        As what they are stored, and the product's operands: b, and its scales if it has any.
+    """
+    array = weights.array
+    found = store_exactly(array) if builder.options.small_weights else StoredWeights(array)
+    packed = pack_columns(found.array, tiles)
+    views = [builder.weight(packed, weights.name, 4 * packed.size)]
+    if found.scales is not None:
+        scales = np.zeros(packed_columns(array.shape[-1], tiles), np.float32)
+        scales[: array.shape[-1]] = found.scales
+        views.append(builder.weight(scales, f"{weights.name}/scales", 0))
+    return found.stored, views
+
+
 def emit_product(
     builder: Builder,
     group: Group,
@@ -78,8 +98,10 @@ def emit_product(
     if isinstance(b, Weights) and _is_thin(product):
         _emit_thin(builder, group, product, a, b, order, name)
         return
+    stored: Stored = "float32"
+    columns = [b] if isinstance(b, View) else []
     if isinstance(b, Weights):
-        b = builder.weight(pack_columns(b.array, builder.tiles), b.name)
+        stored, columns = packed_weights(builder, b, builder.tiles)
     bias, chain, tensors = peel_bias(builder, group, product.channel_axis)
     shape = builder.graph.tensors[group.output].shape
     dense = View(-1, 0, shape, dense_strides(shape, order), "float32")
@@ -88,7 +110,7 @@ def emit_product(
     out = _room(builder, group, product, order, last=fits)
     product = product.into(out)
     operands = [_row_operand(view, out, product) for view in views]
-    reads = [a, b]
+    reads = [a, *columns]
     if bias is not None:
         reads.append(builder.weight(bias))
         name += " + bias"
@@ -103,13 +125,17 @@ def emit_product(
         chain=chain if fits else IDENTITY,
         operands=tuple(o for o in operands if o is not None) if fits else (),
         tiles=builder.tiles,
+        stored=stored,
     )
+    writes = [out]
+    if kernel.scratch_nbytes:
+        writes.append(builder.allocate((kernel.scratch_nbytes // 4,)))
     if fits:
         # A weight must be adjacent along the columns, which its C order need not be.
-        builder.emit(kernel, [*reads, *views], [out], group.nodes, describe(chain, name))
+        builder.emit(kernel, [*reads, *views], writes, group.nodes, describe(chain, name))
         builder.set(group.output, out)
     else:
-        builder.emit(kernel, reads, [out], group.nodes, name)
+        builder.emit(kernel, reads, writes, group.nodes, name)
         emit_chain(builder, chain, [out, *views], group.output, group.nodes)
 
 

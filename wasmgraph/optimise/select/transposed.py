@@ -26,12 +26,13 @@ from wasmgraph.kernels.chain import Chain
 from wasmgraph.kernels.contraction import BatchAxis, Contraction
 from wasmgraph.kernels.depthwise import Depthwise, pack_depthwise
 from wasmgraph.kernels.operands import PixelOperand, RowOperand
-from wasmgraph.kernels.packing import pack_columns, packed_columns
+from wasmgraph.kernels.packing import packed_columns
 from wasmgraph.kernels.rows import merge_axes
 from wasmgraph.optimise.fuse import Group
 from wasmgraph.optimise.select.bias import peel_bias
 from wasmgraph.optimise.select.builder import Builder
 from wasmgraph.optimise.select.elementwise import describe, readable
+from wasmgraph.optimise.select.products import Weights, packed_weights
 from wasmgraph.optimise.select.windows import Window, padded
 from wasmgraph.optimise.view import View, channel_last, dense_strides
 
@@ -285,16 +286,18 @@ def _emit_product(
     part = _filter(convolution.weights, phases)
     columns = part.shape[1]
     part = part.reshape(groups, per_group, columns, *part.shape[2:])
-    part = np.moveaxis(part, (1, 2), (-2, -1)).reshape(groups, -1, columns)
+    part = np.moveaxis(part, (1, 2), (-2, -1))
+    part = part.reshape(*([groups] if groups > 1 else []), -1, columns)
     axes = [0, *range(2, len(out.shape))]
     rows, batches = _split_rows(axes, [out, *operands])
     batch = [BatchAxis(out.shape[a], source.strides[a], 0, out.strides[a]) for a in batches]
     batch_operands = [[operand.strides[a] for a in batches] for operand in operands]
     if groups > 1:
-        packed = packed_columns(columns, builder.tiles) * part.shape[1]
-        batch.append(BatchAxis(groups, per_group, packed, columns, bias=columns))
+        step = packed_columns(columns, builder.tiles) * part.shape[-2]
+        batch.append(BatchAxis(groups, per_group, step, columns, bias=columns))
         for steps, operand in zip(batch_operands, operands, strict=True):
             steps.append(columns * _channel_stride(operand))
+    stored, packed = packed_weights(builder, Weights(part, convolution.name), builder.tiles)
     kernel = Contraction(
         batch=tuple(batch),
         rows=merge_axes([(out.shape[a], source.strides[a]) for a in rows]),
@@ -308,11 +311,15 @@ def _emit_product(
             for steps, operand in zip(batch_operands, operands, strict=True)
         ),
         tiles=builder.tiles,
+        stored=stored,
     )
-    reads = [source, builder.weight(pack_columns(part, builder.tiles), convolution.name)]
+    reads = [source, *packed]
     if bias is not None:
         reads.append(builder.weight(bias))
-    builder.emit(kernel, [*reads, *operands], [out], group.nodes, label)
+    writes = [out]
+    if kernel.scratch_nbytes:
+        writes.append(builder.allocate((kernel.scratch_nbytes // 4,)))
+    builder.emit(kernel, [*reads, *operands], writes, group.nodes, label)
 
 
 def _parts(convolution: _Convolution, phases: Sequence[Phase]) -> tuple[View, tuple[View, ...]]:
