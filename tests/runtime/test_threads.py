@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests import bundles
+from tests.engines import need_engine
 from wasmgraph.bundle import Batch, Buffer, Bundle, Kernel, Share, Step, Tensor
 from wasmgraph.errors import InferenceError, LoadError, MemoryLimitExceeded, RunTimeout
 from wasmgraph.link import link
@@ -326,3 +327,28 @@ def test_what_goes_wrong_in_any_sample_ends_the_batch(
             run(graph, x)
         np.testing.assert_array_equal(run(graph, samples(2)), samples(2) * 2**STAGES)
     assert helpers() == 0
+
+
+@pytest.mark.parametrize("runtime", ["node", "browser"])
+def test_other_engines_have_threads_too(linked: Callable[[str], Path], runtime: str) -> None:
+    need_engine(runtime)
+    # A minute is for a failure, so that it is no hang.
+    with load(linked("meet"), threads=2, timeout=60, runtime=runtime) as graph:
+        np.testing.assert_array_equal(run(graph), Y)
+
+
+def test_another_engine_ends_the_run_where_one_thread_traps(linked: Callable[[str], Path]) -> None:
+    need_engine("node")
+    with load(linked("trap"), threads=2, timeout=60, runtime="node") as graph:
+        for share in (0, 3):
+            with pytest.raises(InferenceError):
+                run(graph, with_a_seven(share))
+        np.testing.assert_array_equal(run(graph), Y)
+
+
+def test_an_engine_without_threads_says_so(linked: Callable[[str], Path]) -> None:
+    need_engine("wazero")
+    for threads in (1, 2):
+        with pytest.raises(LoadError, match=r"wazero cannot run .* no threads") as caught:
+            load(linked("double"), threads=threads, runtime="wazero")
+        assert "--threads" in str(caught.value.hint)
