@@ -40,6 +40,13 @@ class Builder:
         floats = [name for name, value in self.values.items() if value.dtype == np.float32]
         return self.draw(st.sampled_from([*floats, floats[-1], floats[-1]]))
 
+    def image(self) -> str:
+        """A tensor of floats with more axes than samples and channels, as onnxruntime wants it."""
+        name = self.pick()
+        if self.values[name].ndim < 3:
+            raise ValueError("no image")
+        return name
+
     def integer(self, low: int, high: int) -> int:
         return self.draw(st.integers(low, high))
 
@@ -276,7 +283,7 @@ def chosen(b: Builder) -> None:
 
 
 def instance_norm(b: Builder) -> None:
-    x = b.pick()
+    x = b.image()
     channels = b.values[x].shape[1]
     b.add("InstanceNormalization", [x, b.floats(channels), b.floats(channels)])
 
@@ -297,14 +304,14 @@ def batch_norm(b: Builder) -> None:
 
 
 def convolution(b: Builder) -> None:
-    x = b.pick()
+    x = b.image()
     shape = b.values[x].shape
     weights = b.floats(2, shape[1], *[1] * (len(shape) - 2))
     b.add("Conv", [x, weights])
 
 
 def global_pool(b: Builder) -> None:
-    b.add("GlobalAveragePool", [b.pick()])
+    b.add("GlobalAveragePool", [b.image()])
 
 
 def quantised(b: Builder) -> None:
