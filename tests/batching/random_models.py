@@ -28,7 +28,8 @@ class Builder:
         self.weights: dict[str, Array] = {}
         self.shape = [draw(st.integers(1, 4)) for _ in range(draw(st.integers(1, 3)))]
         self.axis = draw(st.sampled_from([0, 0, 0, 1]))
-        self.values = {"x": np.asarray(RNG.normal(size=self.given(2)), np.float32)}
+        self.rng = np.random.default_rng(draw(st.integers(0, 99)))
+        self.values = {"x": np.asarray(self.rng.normal(size=self.given(2)), np.float32)}
 
     def given(self, samples: int) -> list[int]:
         shape: list[int] = list(self.shape)
@@ -56,7 +57,7 @@ class Builder:
         return name
 
     def floats(self, *shape: int) -> str:
-        return self.weight(RNG.normal(size=shape))
+        return self.weight(self.rng.normal(size=shape))
 
     def ints(self, *values: int) -> str:
         return self.weight(values, np.int64)
@@ -89,9 +90,6 @@ class Builder:
         ends = [n for made in self.nodes for n in made.output if n not in read]
         ports = {name: (self.values[name].dtype.name, None) for name in ends}
         return make_model(self.nodes, {"x": given}, ports, self.weights)
-
-
-RNG = np.random.default_rng(0)
 
 
 def _type(value: Array) -> int:
@@ -298,7 +296,7 @@ def batch_norm(b: Builder) -> None:
     x = b.pick()
     channels = b.values[x].shape[1]
     weights = [b.floats(channels), b.floats(channels), b.floats(channels)]
-    weights.append(b.weight(RNG.random(channels) + 0.5))
+    weights.append(b.weight(b.rng.random(channels) + 0.5))
     training = b.integer(0, 1)
     b.add("BatchNormalization", [x, *weights], 1 + 2 * training, training_mode=training)
 
