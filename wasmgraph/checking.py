@@ -46,6 +46,7 @@ class CheckReport:
         hint: For all of them together, or None.
         kernels, steps, weights_nbytes: Of the graph that would be made; 0 where none would be.
         seconds: How long it took.
+        openness: As in `wasmgraph.compiler.CompileReport`.
     """
 
     source: Source
@@ -55,6 +56,7 @@ class CheckReport:
     steps: int
     weights_nbytes: int
     seconds: float
+    openness: str
 
     @property
     def compiles(self) -> bool:
@@ -71,6 +73,7 @@ class CheckReport:
             "kernels": self.kernels,
             "steps": self.steps,
             "weights": self.weights_nbytes,
+            "openness": self.openness,
             "seconds": round(self.seconds, 3),
         }
 
@@ -98,10 +101,11 @@ def check(
     loaded = load_model(model)
     source = describe_source(loaded)
     findings: tuple[Finding, ...] = ()
-    hint, kernels, steps, weights = None, 0, 0, 0
+    hint, kernels, steps, weights, openness = None, 0, 0, 0, ""
     try:
         graph = make_bundle(loaded, shapes, reporter=reporter).graph
         kernels, steps, weights = len(graph.kernels), len(graph.steps), graph.params_nbytes
+        openness = graph.openness
     except UnsupportedModelError as error:
         # One without obstacles (too much memory, say) is an obstacle of the whole model.
         obstacles = error.obstacles or (Obstacle(source.name, "", error.message),)
@@ -109,7 +113,7 @@ def check(
         findings = tuple(_finding(obstacle, opsets) for obstacle in obstacles)
         hint = error.hint
     seconds = time.perf_counter() - began
-    return CheckReport(source, findings, hint, kernels, steps, weights, seconds)
+    return CheckReport(source, findings, hint, kernels, steps, weights, seconds, openness)
 
 
 def _finding(obstacle: Obstacle, opsets: Mapping[str, int]) -> Finding:

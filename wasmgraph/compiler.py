@@ -56,7 +56,8 @@ class CompileReport:
         inputs, outputs: Names, dtypes and shapes.
         kernels: How many distinct kernels it holds.
         steps: How many kernel calls one run makes; of a dynamic graph how many nodes it has.
-        dynamic: Whether some shapes are known at run time only.
+        dynamic: Whether some shapes are known at run time only and nodes run one by one.
+        openness: What of the shapes a run decides, and how it copes; empty where all are fixed.
         rounded: As what weights were rounded to be stored smaller; None where they are the model's.
         sizes: Bytes of "file", "code" (the file less its weights), "weights", "arena" and "io"; and
             of "wide_weights", what the weights would be if every float were a float32.
@@ -74,6 +75,7 @@ class CompileReport:
     kernels: int
     steps: int
     dynamic: bool
+    openness: str
     rounded: WeightFormat | None
     sizes: Mapping[str, int]
     seconds: Mapping[str, float]
@@ -96,6 +98,7 @@ class CompileReport:
             "kernels": self.kernels,
             "steps": self.steps,
             "dynamic": self.dynamic,
+            "openness": self.openness,
             "rounded": self.rounded,
             "sizes": dict(self.sizes),
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
@@ -118,6 +121,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
     winograd: bool = True,
     threads: bool = False,
     dynamic: Collection[str] = (),
+    by_sample: bool = True,
     kind: Kind = "module",
     weights: WeightFormat | None = None,
     reporter: Reporter = SILENT,
@@ -142,6 +146,8 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
             large kernels are cut into parts. The results stay the same, bit for bit.
         dynamic: Names of axes that stay open, or of inputs whose axes all do. Axes that the model
             leaves open and `shapes` does not fix stay open too.
+        by_sample: Whether a model that leaves only a batch open, and treats every sample alone, is
+            compiled for one sample and run once for each. Else it becomes a dynamic graph.
         kind: "module", or "component" for a WebAssembly component of toolchain/wit.
         weights: How large weights of convolutions, products and tables are stored: "f32"; "f16",
             rounded to half precision; "int8", rounded to 255 steps per output channel. None stores
@@ -179,6 +185,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
             winograd=winograd,
             threads=threads,
             fused=simd == "relaxed",
+            by_sample=by_sample,
             small_weights=weights != "f32",
         )
         bundle = make_bundle(model, shapes, simd, options, seconds, reporter, dynamic, weights)
@@ -210,6 +217,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
         kernels=len(bundle.graph.kernels) if program is None else len(operators(program)),
         steps=len(bundle.graph.steps) if program is None else len(list(all_nodes(program.body))),
         dynamic=program is not None,
+        openness=bundle.graph.openness,
         rounded=bundle.graph.rounded,
         sizes={
             "file": linked.file_nbytes,
@@ -257,31 +265,42 @@ def make_bundle(
         ModelError, UnsupportedModelError, InputError: as their docstrings say.
     """
     from wasmgraph.codegen import generate
+    from wasmgraph.codegen.batches import for_batches
     from wasmgraph.importer import LoadedModel, import_model, load_model
     from wasmgraph.lower import lower
     from wasmgraph.optimise import optimise
     from wasmgraph.optimise.options import DEFAULT
 
     seconds = {} if seconds is None else seconds
+    options = options or DEFAULT
     with _ONE_AT_A_TIME, interrupts_kept():
         with stage(reporter, "import", seconds):
             loaded = model if isinstance(model, LoadedModel) else load_model(model)
-            imported = import_model(loaded, shapes, reporter, dynamic, weights)
-            if imported.dynamic is not None and options is not None and options.threads:
+            imported = import_model(
+                loaded,
+                shapes,
+                reporter,
+                dynamic,
+                weights,
+                by_sample=options.by_sample,
+                threads=options.threads,
+            )
+            if imported.dynamic is not None and options.threads:
                 raise UnsupportedModelError(
                     f"{loaded.name} has {imported.dynamic.reason}: such a graph runs on one thread",
                     hint="leave out --threads, or fix all shapes with --shape",
                 )
         if imported.dynamic is not None:
             with stage(reporter, "codegen", seconds):
-                chosen = options or DEFAULT
-                return _build_dynamic(imported.source, imported.dynamic, simd, chosen)
+                return _build_dynamic(imported.source, imported.dynamic, simd, options)
         with stage(reporter, "optimise", seconds):
-            program = optimise(imported, reporter, options or DEFAULT)
+            program = optimise(imported, reporter, options)
         with stage(reporter, "lower", seconds):
             lowered = lower(program, simd, reporter)
         with stage(reporter, "codegen", seconds):
             bundle = generate(program, lowered, imported.source, simd, reporter)
+            if imported.batch is not None:
+                bundle = for_batches(bundle, imported.batch)
         rounded = weights if weights != "f32" else None
         return replace(bundle, graph=replace(bundle.graph, rounded=rounded))
 
@@ -292,7 +311,7 @@ def _build_dynamic(
     from wasmgraph.codegen import producer
     from wasmgraph.dynamic.build import build_bundle
 
-    return build_bundle(
+    bundle = build_bundle(
         model.network,
         model.converted,
         model.outputs,
@@ -301,6 +320,7 @@ def _build_dynamic(
         producer(),
         winograd=options.winograd,
     )
+    return replace(bundle, graph=replace(bundle.graph, whole_batch=model.whole_batch))
 
 
 def _verify(

@@ -91,6 +91,7 @@ class Inspection:
         wide_weights: Bytes of its weights if every float were a float32; 0 where it does not say.
         abi: The version of the ABI a graph keeps to.
         imports, exports: A graph's, as "module.name" and "name"; a component's interfaces.
+        openness: What of the shapes a run decides, and how it copes.
     """
 
     kind: Literal["model", "bundle", "graph", "component"]
@@ -112,6 +113,7 @@ class Inspection:
     abi: int | None = None
     imports: tuple[str, ...] = ()
     exports: tuple[str, ...] = ()
+    openness: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON types."""
@@ -203,6 +205,7 @@ def _inspect_bundle(folder: Path) -> Inspection:
             "graph.params": graph.params_nbytes,
         },
         producer=graph.producer,
+        openness=graph.openness,
         rounded=graph.rounded,
         wide_weights=graph.wide_nbytes,
     )
@@ -272,6 +275,7 @@ def _describe_graph(
         abi=metadata.abi if kind == "graph" else None,
         imports=shown.imports,
         exports=shown.exports,
+        openness=metadata.openness,
     )
 
 

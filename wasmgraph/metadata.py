@@ -13,7 +13,13 @@ from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any, NoReturn, TypeVar
 
-from wasmgraph.bundle import SIMD_LEVELS, WEIGHT_FORMATS, SimdLevel, WeightFormat
+from wasmgraph.bundle import (
+    ONE_BY_ONE,
+    SIMD_LEVELS,
+    WEIGHT_FORMATS,
+    SimdLevel,
+    WeightFormat,
+)
 from wasmgraph.errors import LoadError
 
 ABI_VERSION = 1
@@ -129,8 +135,9 @@ class StepInfo:
 @dataclass(frozen=True)
 class Metadata:
     """All of it. `producer` maps the name of every tool that made the graph to its version;
-    `dynamic` says that the shapes of some tensors are known at run time only, `rounded` as what
-    weights were rounded to be stored smaller, if they were."""
+    `dynamic` says that the shapes of some tensors are known at run time only, and its nodes run one
+    by one; a graph with an open axis that is not dynamic runs once per sample of that batch.
+    `rounded` says as what weights were rounded to be stored smaller, if they were."""
 
     abi: int
     producer: Mapping[str, str]
@@ -144,6 +151,16 @@ class Metadata:
     steps: tuple[StepInfo, ...]
     dynamic: bool = False
     rounded: WeightFormat | None = None
+
+    @property
+    def openness(self) -> str:
+        """What of the shapes a run decides, and how it copes; empty where all are fixed."""
+        names = [name for tensor in self.inputs for name in tensor.open_axes]
+        if names and not self.dynamic:
+            return f"batch axis {names[0]!r}: {ONE_BY_ONE}"
+        named = f"open axes {', '.join(dict.fromkeys(names))}"
+        what = named if names else "sizes that depend on data"
+        return f"dynamic ({what})" if self.dynamic else ""
 
 
 def dump_metadata(metadata: Metadata) -> bytes:

@@ -281,7 +281,7 @@ def make_operands(
     name = str(model) if isinstance(model, (str, os.PathLike)) else model.graph.name
     own = None
     if graph.metadata.rounded is not None:
-        own, model = expected, _rounded(graph, model, graph.metadata.rounded)
+        own, model = expected, _rounded(feeds, model, graph.metadata.rounded)
         expected = reference_outputs(model, feeds, graph.outputs)
     slack = quantisation_slack(
         model, expected, lambda: reference_outputs(model, feeds, graph.outputs, optimised=False)
@@ -290,12 +290,12 @@ def make_operands(
 
 
 def _rounded(
-    graph: Graph, model: ModelProto | str | os.PathLike[str], weights: WeightFormat
+    feeds: Mapping[str, Array], model: ModelProto | str | os.PathLike[str], weights: WeightFormat
 ) -> ModelProto:
-    """The model with its weights rounded as the graph's were."""
+    """The model for inputs of these shapes, with its weights rounded as the graph's were."""
     from wasmgraph.importer import load_model, rounded_model
 
-    shapes = {spec.name: [int(n) for n in spec.shape] for spec in graph.inputs}
+    shapes = {name: array.shape for name, array in feeds.items()}
     loaded = load_model(Path(model) if isinstance(model, (str, os.PathLike)) else model)
     return rounded_model(loaded, shapes, weights)
 

@@ -51,6 +51,8 @@ def _draw(console: Console, report: CheckReport) -> None:
             f"{name} compiles: {report.kernels} kernels in {report.steps} steps, "
             f"{size(report.weights_nbytes)} of weights ({report.seconds:.1f} s)"
         )
+        if report.openness:
+            console.print(f"shapes: {printable(report.openness)}")
         return
     table = plain_table("node", "operator", "opset", "what stands in the way", "what to do")
     for finding in report.findings:

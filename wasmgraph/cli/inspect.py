@@ -68,6 +68,7 @@ def _facts(found: Inspection) -> dict[str, str]:
         "memory": _memory(found),
         "operators": ", ".join(f"{n} {op}" for op, n in found.operators.items()),
         "kernels": kernels(len(found.kernels), len(found.steps)) if found.kernels else "",
+        "shapes": found.openness,
         "imports": _imports(found),
         "exports": ", ".join(found.exports),
     }

@@ -106,19 +106,12 @@ def compile_summary(report: CompileReport) -> RenderableType:
         "written": written(report.path, report.sizes["file"]),
         "sizes": sizes(report.sizes),
         "kernels": kernels(report.kernels, report.steps),
-        **({"shapes": shapes(report)} if report.dynamic else {}),
+        **({"shapes": report.openness} if report.openness else {}),
         "time": f"{total:.2f} s: {listed(times)}",
         "verified": agreement(report.verification),
         **rounding_cost(report.verification),
     }
     return Group(facts(rows), "", tensors(report.inputs, report.outputs))
-
-
-def shapes(report: CompileReport) -> str:
-    """What of a dynamic graph's shapes is known at run time only."""
-    names = [d for tensor in report.inputs for d in tensor.shape if isinstance(d, str)]
-    what = f"open axes {', '.join(dict.fromkeys(names))}" if names else "sizes that depend on data"
-    return f"dynamic ({what}); fixed shapes (--shape) run faster"
 
 
 def agreement(report: VerifyReport | None) -> str:

@@ -6,8 +6,9 @@ Importing this package imports onnx, but TVM only when `import_model` runs.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from wasmgraph.bundle import Source, WeightFormat
@@ -18,6 +19,7 @@ from wasmgraph.progress import SILENT, Reporter
 if TYPE_CHECKING:
     import onnx
 
+    from wasmgraph.bundle import Batch
     from wasmgraph.dynamic.build import Converted
     from wasmgraph.importer.network import Network
     from wasmgraph.importer.relax_graph import RelaxGraph
@@ -42,11 +44,13 @@ class ImportedModel:
         source: What it came from.
         graph: The model as Relax, where every shape is known.
         dynamic: The model as it is, where some shapes are known at run time only.
+        batch: That `graph` is for one sample of a batch, where only the batch's axis is open.
     """
 
     source: Source
     graph: RelaxGraph | None
     dynamic: DynamicModel | None = None
+    batch: Batch | None = None
 
 
 @dataclass(frozen=True)
@@ -58,12 +62,15 @@ class DynamicModel:
         converted: Its nodes as operators of the executor.
         outputs: The shapes of its outputs, with names for the axes that are not known.
         reason: Why shapes are not known, for a person.
+        whole_batch: Why a batch does not run sample by sample; empty where no axis is open, or
+            several are.
     """
 
     network: Network
     converted: Converted
     outputs: tuple[tuple[int | str, ...], ...]
     reason: str
+    whole_batch: str = ""
 
 
 def import_model(
@@ -72,11 +79,15 @@ def import_model(
     reporter: Reporter = SILENT,
     dynamic: Collection[str] = (),
     weights: WeightFormat | None = None,
+    *,
+    by_sample: bool = True,
+    threads: bool = False,
 ) -> ImportedModel:
     """Turn a loaded model into Relax where its shapes are static, else into a dynamic model.
 
     A model is dynamic where axes of its inputs stay open, or where it has control flow, sequences
-    or sizes that depend on data.
+    or sizes that depend on data. If only the axis of a batch is open, and every sample is treated
+    alone, the model of one sample does.
 
     Args:
         loaded: From `load_model`.
@@ -84,6 +95,8 @@ def import_model(
         reporter: Told what is going on.
         dynamic: Names of axes that stay open, or of inputs whose axes all do.
         weights: As what large weights are stored (see `normalise`). A dynamic model's are float32.
+        by_sample: Whether a model that leaves only a batch open may be compiled for one sample.
+        threads: Whether it is for several threads, which dynamic models have no use for.
 
     Raises:
         ModelError: shapes contradict each other.
@@ -107,8 +120,7 @@ def import_model(
     network, is_open = fresh()
     reporter.log(f"{len(network.nodes)} nodes, opset {network.opset}")
     if is_open:
-        _reject_rounding(loaded, "open axes", weights)
-        return ImportedModel(source, None, _dynamic_model(network, "open axes", reporter))
+        return _open_model(loaded, lambda: fresh()[0], reporter, weights, by_sample, threads)
     try:
         return ImportedModel(source, static_graph(network, reporter, weights))
     except UnsupportedModelError as error:
@@ -122,6 +134,43 @@ def import_model(
             return ImportedModel(source, None, _dynamic_model(network, reason, reporter))
         except UnsupportedModelError as other:
             raise (other if _have_converters(error.obstacles) else error) from None
+
+
+def _open_model(
+    loaded: LoadedModel,
+    fresh: Callable[[], Network],
+    reporter: Reporter,
+    weights: WeightFormat | None,
+    by_sample: bool,
+    threads: bool,
+) -> ImportedModel:
+    """A model with open axes: that of one sample where a batch can run sample by sample."""
+    from wasmgraph.importer.batching import Mixed, batch_axis, for_batch, is_little_work, separate
+
+    source = describe_source(loaded)
+
+    def whole(reason: str) -> ImportedModel:
+        _reject_rounding(loaded, "open axes", weights)
+        model = _dynamic_model(fresh(), "open axes", reporter)
+        return ImportedModel(source, None, replace(model, whole_batch=reason))
+
+    axis = batch_axis(fresh())
+    if axis is None or not by_sample:
+        return whole("")
+    try:
+        batch = separate(fresh, axis)
+        network = fresh()
+        for_batch(network, axis, 1)
+        graph = static_graph(network, reporter, weights)
+    except (Mixed, UnsupportedModelError) as reason:
+        reporter.log(f"not sample by sample: {reason}")
+        return whole(str(reason))
+    if is_little_work(network) and not threads:
+        # Unless it takes what dynamic graphs lack.
+        with suppress(UnsupportedModelError):
+            return whole("a sample is less work than to change from one to the next")
+    reporter.log(f"one sample of batch axis {axis!r}")
+    return ImportedModel(source, graph, batch=batch)
 
 
 def _reject_rounding(loaded: LoadedModel, reason: str, weights: WeightFormat | None) -> None:

@@ -27,10 +27,12 @@ fn declared() -> &'static mut Vec<Option<Vec<i64>>> {
 pub fn declare(i: usize, shape: Vec<i64>) -> Result<*mut u8, String> {
     let input = &inputs()[i];
     let known = input.shape();
-    let fits = |(&known, &given): (&i64, &i64)| given == known || known < 0 && given >= 0;
+    let fits = |(&known, &given): (&i64, &i64)| given >= 0 && (given == known || known < 0);
     if shape.len() != known.len() || !known.iter().zip(&shape).all(fits) {
         let expected = describe("shape", known);
-        let found = describe("shape", &shape);
+        // What a host gives are numbers, also below 0.
+        let found: Vec<String> = shape.iter().map(i64::to_string).collect();
+        let found = ["shape [", &found.join(", "), "]"].concat();
         return Err(misfit(input, &expected, &found));
     }
     let address = (engine().declare)(i, &shape)

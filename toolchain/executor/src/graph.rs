@@ -99,6 +99,17 @@ impl Tensor {
     }
 }
 
+/// Which part of a tensor one sample of a batch has.
+#[repr(C)]
+pub struct Share {
+    /// On which axis the samples lie one after the other; `NO_AXIS` where they all have the whole.
+    pub axis: usize,
+    /// The extent of that axis for one sample.
+    pub extent: usize,
+}
+
+pub const NO_AXIS: usize = usize::MAX;
+
 /// One kernel call, its addresses included.
 #[repr(C)]
 pub struct Step {
@@ -145,7 +156,8 @@ pub struct Given {
     pub dims: Vec<i64>,
 }
 
-/// What runs a graph: its steps where every shape is known, its nodes where some are not.
+/// What runs a graph: its steps where every shape is known, for each sample of a batch where only
+/// their number is not, or its nodes.
 pub struct Engine {
     /// Where the bytes of input i go, which has these extents.
     pub declare: fn(usize, &[i64]) -> Result<*mut u8, String>,
@@ -165,6 +177,8 @@ struct Graph {
     steps: Table<Step>,
     #[cfg_attr(not(feature = "threads"), allow(dead_code))]
     stages: Table<usize>,
+    /// Of the inputs, then of the outputs; empty where the graph is not for one sample of a batch.
+    shares: Table<Share>,
 }
 
 #[cfg(target_os = "wasi")]
@@ -199,6 +213,7 @@ mod empty {
         outputs: Table::EMPTY,
         steps: Table::EMPTY,
         stages: Table::EMPTY,
+        shares: Table::EMPTY,
     };
 }
 
@@ -233,4 +248,10 @@ pub fn steps() -> &'static [Step] {
 #[allow(unused_unsafe)]
 pub fn stages() -> &'static [usize] {
     unsafe { GRAPH.stages.get() }
+}
+
+/// What one sample has of every input and every output.
+#[allow(unused_unsafe)]
+pub fn shares() -> (&'static [Share], &'static [Share]) {
+    unsafe { GRAPH.shares.get() }.split_at(inputs().len())
 }

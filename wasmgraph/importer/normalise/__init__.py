@@ -36,7 +36,7 @@ from wasmgraph.importer.normalise.unflatten import unflatten_products
 from wasmgraph.importer.normalise.upgrade import upgrade_opset
 from wasmgraph.importer.normalise.widen import widen_halves
 
-_TO_FLOAT32 = (
+FORMING = (
     drop_zip_maps,
     replace_legacy,
     upgrade_opset,
@@ -46,6 +46,11 @@ _TO_FLOAT32 = (
     expand_machine_learning,
     inline_schema_functions,
     remove_no_ops,
+)
+"""The passes that bring a network into one dialect."""
+
+_TO_FLOAT32 = (
+    *FORMING,
     fold_constants,
     unflatten_products,
     check_operands,
@@ -86,6 +91,16 @@ def normalise_dynamic(network: Network, has_converter: Callable[[onnx.NodeProto]
     for step in (remove_no_ops, fold_constants, widen_halves, remove_no_ops, drop_empty_operands):
         step(network)
     remove_dead_nodes(network)
+
+
+def form(network: Network) -> None:
+    """Only what comes before constants are folded: the nodes still say how shapes are computed.
+
+    Raises:
+        ModelError: the shapes contradict each other, or a node has what it cannot have.
+    """
+    for step in FORMING:
+        step(network)
 
 
 def normalise(network: Network, weights: WeightFormat | None = None) -> None:
