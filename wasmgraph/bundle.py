@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from wasmgraph.dynamic.program import DynamicProgram, program_from_json
+from wasmgraph.dynamic.program import DynamicProgram, calls, program_from_json
 from wasmgraph.errors import ModelError
 
 BUNDLE_VERSION = 4
@@ -166,7 +166,6 @@ class Share:
 
 
 ONE_BY_ONE = "the graph for one sample, run once per sample"
-"""How a graph serves a batch of any size, in a report's words."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +182,18 @@ class Batch:
     outputs: tuple[Share | None, ...]
 
 
+def batch_told(axis: str, bounds: Mapping[str, int]) -> str:
+    """How a graph serves a batch of any size, in a report's words."""
+    most = f" up to {bounds[axis]}" if axis in bounds else ""
+    return f"batch axis {axis!r}{most}: {ONE_BY_ONE}"
+
+
+def axes_told(names: Sequence[str], bounds: Mapping[str, int]) -> str:
+    """Which axes of a dynamic graph are open, in a report's words."""
+    axes = [f"{n} up to {bounds[n]}" if n in bounds else n for n in dict.fromkeys(names)]
+    return f"open axes {', '.join(axes)}" if axes else "sizes that depend on data"
+
+
 @dataclass(frozen=True)
 class Graph:
     """The whole description, as in `graph.json`.
@@ -192,6 +203,9 @@ class Graph:
         params_nbytes, io_nbytes, arena_nbytes: Sizes of the three regions in bytes.
         threads: Whether it was compiled to run on several threads.
         dynamic: What a graph runs instead of steps where shapes are known at run time only.
+        bounds: The largest extents of open axes that have one, by the axis' name.
+        reserved_nbytes: What the memory holds besides all regions and can never exceed, for what a
+            run allocates, where every open axis has a bound; else 0, and the memory grows.
         batch: How a graph for one sample serves batches of any size.
         whole_batch: Why a dynamic graph of which only a batch's axis is open is none of that kind.
         rounded: As what the model's weights were rounded to be stored smaller; None where they are
@@ -212,6 +226,8 @@ class Graph:
     arena_nbytes: int
     threads: bool = False
     dynamic: DynamicProgram | None = None
+    bounds: Mapping[str, int] = field(default_factory=dict)
+    reserved_nbytes: int = 0
     batch: Batch | None = None
     whole_batch: str = ""
     rounded: WeightFormat | None = None
@@ -219,15 +235,23 @@ class Graph:
     version: int = field(default=BUNDLE_VERSION)
 
     @property
+    def call_counts(self) -> tuple[int, int]:
+        """How many distinct kernels it has, and how many calls of them; of a dynamic graph how many
+        operators of the executor, and how many nodes."""
+        if self.dynamic is None:
+            return len(self.kernels), len(self.steps)
+        counts = calls(self.dynamic)
+        return len(counts), sum(counts.values())
+
+    @property
     def openness(self) -> str:
         """What of the shapes a run decides, and how it copes; empty where all are fixed."""
+        names = [d for tensor in self.inputs for d in tensor.shape if isinstance(d, str)]
         if self.batch is not None:
-            return f"batch axis {self.batch.axis!r}: {ONE_BY_ONE}"
+            return batch_told(self.batch.axis, self.bounds)
         if self.dynamic is None:
             return ""
-        names = [d for tensor in self.inputs for d in tensor.shape if isinstance(d, str)]
-        named = ", ".join(dict.fromkeys(names))
-        what = f"open axes {named}" if names else "sizes that depend on data"
+        what = axes_told(names, self.bounds)
         reason = f"; not sample by sample: {self.whole_batch}" if self.whole_batch else ""
         return f"dynamic ({what}){reason}; fixed shapes (--shape) run faster"
 
@@ -362,6 +386,8 @@ def _graph_from_json(data: dict[str, Any]) -> Graph:
         arena_nbytes=data["arena_nbytes"],
         threads=data["threads"],
         dynamic=None if data["dynamic"] is None else program_from_json(data["dynamic"]),
+        bounds=dict(data["bounds"]),
+        reserved_nbytes=int(data["reserved_nbytes"]),
         batch=None if data.get("batch") is None else _batch_from_json(data["batch"]),
         whole_batch=str(data.get("whole_batch", "")),
         rounded=data["rounded"],

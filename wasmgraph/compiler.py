@@ -21,7 +21,6 @@ from wasmgraph.bundle import (
     WeightFormat,
     write_bundle,
 )
-from wasmgraph.dynamic.program import all_nodes, operators
 from wasmgraph.errors import InputError, UnsupportedModelError
 from wasmgraph.interrupts import interrupts_kept
 from wasmgraph.progress import SILENT, Reporter, stage
@@ -54,10 +53,12 @@ class CompileReport:
         simd: The SIMD level it needs.
         threads: Whether runs may use several threads.
         inputs, outputs: Names, dtypes and shapes.
-        kernels: How many distinct kernels it holds.
+        kernels: How many distinct kernels it holds; of a dynamic graph how many operators.
         steps: How many kernel calls one run makes; of a dynamic graph how many nodes it has.
         dynamic: Whether some shapes are known at run time only and nodes run one by one.
         openness: What of the shapes a run decides, and how it copes; empty where all are fixed.
+        bounds: The largest extents of open axes that have one, by name; where all have one, "arena"
+            is all that a run can allocate.
         rounded: As what weights were rounded to be stored smaller; None where they are the model's.
         sizes: Bytes of "file", "code" (the file less its weights), "weights", "arena" and "io"; and
             of "wide_weights", what the weights would be if every float were a float32.
@@ -75,6 +76,7 @@ class CompileReport:
     kernels: int
     steps: int
     dynamic: bool
+    bounds: Mapping[str, int]
     openness: str
     rounded: WeightFormat | None
     sizes: Mapping[str, int]
@@ -98,6 +100,7 @@ class CompileReport:
             "kernels": self.kernels,
             "steps": self.steps,
             "dynamic": self.dynamic,
+            "bounds": dict(self.bounds),
             "openness": self.openness,
             "rounded": self.rounded,
             "sizes": dict(self.sizes),
@@ -120,7 +123,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
     input_range: tuple[float, float] = (0.0, 1.0),
     winograd: bool = True,
     threads: bool = False,
-    dynamic: Collection[str] = (),
+    dynamic: Collection[str] | Mapping[str, int | None] = (),
     by_sample: bool = True,
     kind: Kind = "module",
     weights: WeightFormat | None = None,
@@ -144,8 +147,10 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
             more coarsely.
         threads: Whether runs may use several threads: the graph then imports a shared memory, and
             large kernels are cut into parts. The results stay the same, bit for bit.
-        dynamic: Names of axes that stay open, or of inputs whose axes all do. Axes that the model
-            leaves open and `shapes` does not fix stay open too.
+        dynamic: Names of axes that stay open, or of inputs whose axes all do; "x:1" is axis 1 of
+            input x. Axes that the model leaves open and `shapes` does not fix stay open too. As a
+            mapping it gives their largest extents, or None; where every open axis has one, the
+            graph's memory is fixed at what runs at the bounds take.
         by_sample: Whether a model that leaves only a batch open, and treats every sample alone, is
             compiled for one sample and run once for each. Else it becomes a dynamic graph.
         kind: "module", or "component" for a WebAssembly component of toolchain/wit.
@@ -163,6 +168,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
     from wasmgraph.link import KINDS, check_kind, find_rust, link
     from wasmgraph.optimise import Options
     from wasmgraph.reference import find_onnxruntime
+    from wasmgraph.reserving import with_reserved_memory
 
     if simd not in SIMD_LEVELS:
         raise InputError(f"unknown SIMD level {simd!r}; there are {', '.join(SIMD_LEVELS)}")
@@ -190,6 +196,8 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
         )
         bundle = make_bundle(model, shapes, simd, options, seconds, reporter, dynamic, weights)
         with stage(reporter, "link", seconds):
+            if kind == "module":
+                bundle = with_reserved_memory(bundle, reporter)
             linked = link(bundle, unfinished, reporter, kind)
         if verify:
             with stage(reporter, "verify", seconds):
@@ -205,7 +213,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
                 )
         if kept:
             write_bundle(bundle, kept)
-    program = bundle.graph.dynamic
+    kernels, steps = bundle.graph.call_counts
     return CompileReport(
         path=target,
         source=bundle.graph.source,
@@ -214,9 +222,10 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
         threads=threads,
         inputs=bundle.graph.inputs,
         outputs=bundle.graph.outputs,
-        kernels=len(bundle.graph.kernels) if program is None else len(operators(program)),
-        steps=len(bundle.graph.steps) if program is None else len(list(all_nodes(program.body))),
-        dynamic=program is not None,
+        kernels=kernels,
+        steps=steps,
+        dynamic=bundle.graph.dynamic is not None,
+        bounds=bundle.graph.bounds,
         openness=bundle.graph.openness,
         rounded=bundle.graph.rounded,
         sizes={
@@ -249,7 +258,7 @@ def make_bundle(
     options: Options | None = None,
     seconds: dict[str, float] | None = None,
     reporter: Reporter = SILENT,
-    dynamic: Collection[str] = (),
+    dynamic: Collection[str] | Mapping[str, int | None] = (),
     weights: WeightFormat | None = None,
 ) -> Bundle:
     """All stages before the linker.
@@ -292,7 +301,8 @@ def make_bundle(
                 )
         if imported.dynamic is not None:
             with stage(reporter, "codegen", seconds):
-                return _build_dynamic(imported.source, imported.dynamic, simd, options)
+                bundle = _build_dynamic(imported.source, imported.dynamic, simd, options)
+                return replace(bundle, graph=replace(bundle.graph, bounds=imported.bounds))
         with stage(reporter, "optimise", seconds):
             program = optimise(imported, reporter, options)
         with stage(reporter, "lower", seconds):
@@ -302,7 +312,8 @@ def make_bundle(
             if imported.batch is not None:
                 bundle = for_batches(bundle, imported.batch)
         rounded = weights if weights != "f32" else None
-        return replace(bundle, graph=replace(bundle.graph, rounded=rounded))
+        graph = replace(bundle.graph, rounded=rounded, bounds=imported.bounds)
+        return replace(bundle, graph=graph)
 
 
 def _build_dynamic(

@@ -59,3 +59,13 @@ def test_one_graph_runs_at_several_sizes(
             found = graph.run(feeds)
             for output, expected in zip(found, session.run(list(found), feeds), strict=True):
                 np.testing.assert_allclose(found[output], expected, 1e-3, 1e-4, err_msg=output)
+
+
+@pytest.mark.parametrize("name", ["silero_vad_v6", "silero_vad_16k_op15"])
+def test_sizes_to_verify_at_are_found(
+    name: str, shared_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Few lengths suit these models, and only some of their axes are named."""
+    report = wasmgraph.compile(shared_model(f"{name}.onnx"), tmp_path / "graph.wasm")
+    assert report.verification is not None
+    assert report.verification.agrees

@@ -93,9 +93,12 @@ def written(path: Path, nbytes: int) -> Text:
     return Text.assemble((printable(str(path)), "green"), f"  {size(nbytes)}")
 
 
-def kernels(count: int, steps: int) -> str:
-    """How many kernels there are, and how many calls a run makes."""
-    return f"{count} in {steps} step{'' if steps == 1 else 's'}"
+def kernels(count: int, steps: int, *, dynamic: bool = False) -> dict[str, str]:
+    """A row that says how many kernels there are, and how many calls a run makes; of a dynamic
+    graph how many nodes, and how many operators they call."""
+    if dynamic:
+        return {"nodes": f"{steps} of {count} operator{'' if count == 1 else 's'}"}
+    return {"kernels": f"{count} in {steps} step{'' if steps == 1 else 's'}"}
 
 
 def compile_summary(report: CompileReport) -> RenderableType:
@@ -105,7 +108,7 @@ def compile_summary(report: CompileReport) -> RenderableType:
     rows: dict[str, RenderableType] = {
         "written": written(report.path, report.sizes["file"]),
         "sizes": sizes(report.sizes),
-        "kernels": kernels(report.kernels, report.steps),
+        **kernels(report.kernels, report.steps, dynamic=report.dynamic),
         **({"shapes": report.openness} if report.openness else {}),
         "time": f"{total:.2f} s: {listed(times)}",
         "verified": agreement(report.verification),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from wasmgraph.bundle import Source, WeightFormat
@@ -45,12 +45,14 @@ class ImportedModel:
         graph: The model as Relax, where every shape is known.
         dynamic: The model as it is, where some shapes are known at run time only.
         batch: That `graph` is for one sample of a batch, where only the batch's axis is open.
+        bounds: The largest extents of open axes that have one, by name.
     """
 
     source: Source
     graph: RelaxGraph | None
     dynamic: DynamicModel | None = None
     batch: Batch | None = None
+    bounds: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def import_model(
     loaded: LoadedModel,
     shapes: Mapping[str, Sequence[int]] | None = None,
     reporter: Reporter = SILENT,
-    dynamic: Collection[str] = (),
+    dynamic: Collection[str] | Mapping[str, int | None] = (),
     weights: WeightFormat | None = None,
     *,
     by_sample: bool = True,
@@ -93,14 +95,15 @@ def import_model(
         loaded: From `load_model`.
         shapes: Extents by input name, for dynamic axes or to replace fixed ones.
         reporter: Told what is going on.
-        dynamic: Names of axes that stay open, or of inputs whose axes all do.
+        dynamic: Names of axes that stay open, or of inputs whose axes all do, with the largest
+            extents that they can have, where there are such.
         weights: As what large weights are stored (see `normalise`). A dynamic model's are float32.
         by_sample: Whether a model that leaves only a batch open may be compiled for one sample.
         threads: Whether it is for several threads, which dynamic models have no use for.
 
     Raises:
         ModelError: shapes contradict each other.
-        InputError: `shapes` names no input, or does not fit.
+        InputError: `shapes` or `dynamic` names no input, or does not fit.
         UnsupportedModelError: nodes that cannot be compiled, each listed; or a dynamic model whose
             weights are to be rounded.
     """
@@ -109,7 +112,7 @@ def import_model(
     import_tvm()  # before anything else does
     from wasmgraph.importer.network import network_from_proto
     from wasmgraph.importer.normalise.inline import inline_local_functions
-    from wasmgraph.importer.shapes import fix_shapes
+    from wasmgraph.importer.shapes import axis_bounds, fix_shapes
 
     def fresh() -> tuple[Network, bool]:
         network = network_from_proto(loaded.proto, loaded.name)
@@ -120,7 +123,8 @@ def import_model(
     network, is_open = fresh()
     reporter.log(f"{len(network.nodes)} nodes, opset {network.opset}")
     if is_open:
-        return _open_model(loaded, lambda: fresh()[0], reporter, weights, by_sample, threads)
+        opened = _open_model(loaded, lambda: fresh()[0], reporter, weights, by_sample, threads)
+        return replace(opened, bounds=axis_bounds(network, dynamic))
     try:
         return ImportedModel(source, static_graph(network, reporter, weights))
     except UnsupportedModelError as error:

@@ -46,6 +46,7 @@ def check_description(graph: Graph) -> None:
         )
     for number, step in enumerate(graph.steps):
         _check_step(f"step {number}", step, graph, sizes)
+    _check_bounds(graph)
     if graph.dynamic is not None:
         _check_dynamic(graph.dynamic, graph)
 
@@ -96,6 +97,18 @@ def _sample_shape(what: str, tensor: Tensor, share: Share | None) -> list[int | 
         _check_text(what, str(shape[share.axis]))
         shape[share.axis] = share.extent
     return shape
+
+
+def _check_bounds(graph: Graph) -> None:
+    open_axes = {d for tensor in graph.inputs for d in tensor.shape if isinstance(d, str)}
+    for axis, bound in graph.bounds.items():
+        _require(axis in open_axes, f"the axis {axis!r} has a bound, and no input has it")
+        is_extent = type(bound) is int and 0 < bound < 2**31
+        _require(is_extent, f"the axis {axis!r} has the bound {bound!r}, which is no extent")
+    reserved = graph.reserved_nbytes
+    is_size = 0 <= reserved < 2**32 and reserved % 65536 == 0
+    _require(is_size, f"{reserved} reserved bytes are no pages of a 32-bit memory")
+    _require(not reserved or not graph.threads, "memory is reserved for several threads")
 
 
 def _check_dynamic(program: DynamicProgram, graph: Graph) -> None:

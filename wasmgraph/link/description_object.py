@@ -28,6 +28,7 @@ DESCRIPTION = "wasmgraph_description"
 """The symbol of the tables; the first of them is the executor's `Graph`."""
 
 _ROOT_WORDS = 13
+_NO_BOUND = 2**32 - 1
 _NO_AXIS = 2**32 - 1
 _NO_LOCALS = unsigned(0)
 
@@ -40,7 +41,9 @@ def description_object(graph: Graph) -> bytes:
     tables.fill_root(
         [
             Relocation(Fill.ADDRESS_I32, 0, _engine(graph)),
-            *tables.table([tables.text(name) for name in axes]),
+            *tables.table(
+                [[*tables.text(name), graph.bounds.get(name, _NO_BOUND)] for name in axes]
+            ),
             *_tensors(tables, graph.inputs, axes),
             *_tensors(tables, graph.outputs, axes),
             *_steps(tables, graph.steps),

@@ -66,6 +66,24 @@ impl Text {
     }
 }
 
+/// An axis without a fixed extent.
+#[repr(C)]
+pub struct Axis {
+    name: Text,
+    most: u32,
+}
+
+impl Axis {
+    pub fn name(&self) -> &'static str {
+        self.name.get()
+    }
+
+    /// Its largest extent, if it has a bound.
+    pub fn most(&self) -> Option<i64> {
+        Some(self.most.into()).filter(|_| self.most != u32::MAX)
+    }
+}
+
 /// An input or output of the graph.
 #[repr(C)]
 pub struct Tensor {
@@ -171,7 +189,7 @@ pub struct Engine {
 struct Graph {
     /// An `Engine`, which is Rust's own.
     engine: *const c_void,
-    axes: Table<Text>,
+    axes: Table<Axis>,
     inputs: Table<Tensor>,
     outputs: Table<Tensor>,
     steps: Table<Step>,
@@ -222,9 +240,9 @@ pub fn engine() -> &'static Engine {
     unsafe { &*GRAPH.engine.cast::<Engine>() }
 }
 
-/// The names of axes that are not fixed.
+/// The axes that are not fixed.
 #[allow(unused_unsafe)]
-pub fn axes() -> &'static [Text] {
+pub fn axes() -> &'static [Axis] {
     unsafe { GRAPH.axes.get() }
 }
 
