@@ -23,6 +23,10 @@ import wasmgraph
 from tests.onnx_models import Array, make_model, node
 from wasmgraph.compiler import make_bundle
 from wasmgraph.dynamic.program import all_nodes
+from wasmgraph.optimise import Options
+
+WHOLE = Options(by_sample=False)
+"""Also where a batch alone is open, what is tested here are dynamic graphs."""
 
 
 def numbers(seed: int, *shape: int) -> Array:
@@ -31,7 +35,7 @@ def numbers(seed: int, *shape: int) -> Array:
 
 def operators(model: onnx.ModelProto) -> list[str]:
     """What the graph's nodes call, without "wgd_"."""
-    program = make_bundle(model).graph.dynamic
+    program = make_bundle(model, options=WHOLE).graph.dynamic
     assert program is not None
     return [found.operator.removeprefix("wgd_") for found in all_nodes(program.body)]
 
@@ -45,7 +49,7 @@ def check(
 ) -> None:
     """One graph, run on feeds of several sizes, twice each as buffers are used again."""
     target = folder / "graph.wasm"
-    wasmgraph.compile(model, target, verify=False, winograd=winograd)
+    wasmgraph.compile(model, target, verify=False, winograd=winograd, by_sample=False)
     session = onnxruntime.InferenceSession(model.SerializeToString())
     with wasmgraph.load(target) as graph:
         for given_ in (*feeds, *feeds):
@@ -299,7 +303,7 @@ def test_what_is_read_twice_or_given_out_is_not_swallowed(tmp_path: Path) -> Non
 
 def test_without_simd_nodes_stay_apart() -> None:
     model = make_model([node("Relu", "x", "a"), node("Neg", "a", "y")], {"x": ["A"]}, "y")
-    program = make_bundle(model, simd="none").graph.dynamic
+    program = make_bundle(model, simd="none", options=WHOLE).graph.dynamic
     assert program is not None
     assert [found.operator for found in program.body.nodes] == ["wgd_relu_f32", "wgd_neg_f32"]
 

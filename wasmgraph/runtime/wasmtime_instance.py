@@ -96,6 +96,11 @@ class WasmtimeInstance:
             self._report("the graph has no memory left for a thread's stack")
         return _Helper(self._program, shared, stack + HELPER_STACK_NBYTES, thread)
 
+    @property
+    def memory_nbytes(self) -> int:
+        """The size of its linear memory, which never shrinks."""
+        return self._memory.nbytes()
+
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """Run once; see the interface."""
         began = time.perf_counter()
