@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 PYTHON_READY := $(VENV)/.ready-$(subst /,_,$(PYTHON))
 EXECUTOR := toolchain/executor/Cargo.toml
 SAMPLE := samples/digits
+RUST_SAMPLE := samples/rust/Cargo.toml
 GO_MODULES := toolchain/go samples/go
 
 .DEFAULT_GOAL := help
@@ -58,7 +59,8 @@ lint: setup ## ruff, mypy, and rustfmt, clippy, gofmt and go vet where they are 
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	@if cargo fmt --version >/dev/null 2>&1; then set -x; \
-	    cargo fmt --check --manifest-path $(EXECUTOR); \
+	    cargo fmt --check --manifest-path $(EXECUTOR) && \
+	    cargo fmt --check --manifest-path $(RUST_SAMPLE); \
 	else echo "cargo fmt: not installed, skipped"; fi
 	@if cargo clippy --version >/dev/null 2>&1; then set -x; \
 	    cargo clippy --quiet --manifest-path $(EXECUTOR) -- -D warnings; \
@@ -72,7 +74,7 @@ lint: setup ## ruff, mypy, and rustfmt, clippy, gofmt and go vet where they are 
 	done
 
 clean: ## Remove the environment and everything that was built
-	rm -rf $(VENV) build dist toolchain/executor/target benchmarks/node_modules
+	rm -rf $(VENV) build dist toolchain/executor/target samples/rust/target benchmarks/node_modules
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find wasmgraph tests samples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -7,12 +7,24 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from wasmgraph.bundle import Buffer, Bundle, Constant, Graph, Kernel, Source, Step, Tensor
+from wasmgraph.bundle import (
+    Batch,
+    Buffer,
+    Bundle,
+    Constant,
+    Graph,
+    Kernel,
+    Share,
+    Source,
+    Step,
+    Tensor,
+)
 from wasmgraph.link import find_rust
 
 SCALE_WEIGHTS = np.array([1.0, -2.0, 0.5, 4.0], dtype=np.float32)
@@ -172,6 +184,34 @@ def chain_bundle() -> Bundle:
         arena_nbytes=128,
     )
     return Bundle(graph, object_code(), bytes(64) + SCALE_WEIGHTS.tobytes())
+
+
+def samples_bundle() -> Bundle:
+    """`chain_bundle` for every sample of a batch: "x" and "y" are [N, 4], "w" is what it is, and
+    the samples of "same" are the columns of a [4, N]."""
+    bundle = chain_bundle()
+    [x], [y, w, same] = bundle.graph.inputs, bundle.graph.outputs
+    graph = replace(
+        bundle.graph,
+        inputs=(replace(x, shape=("N", 4)),),
+        outputs=(replace(y, shape=("N", 4)), w, replace(same, shape=(4, "N"))),
+        batch=Batch("N", (Share(0, 1),), (Share(0, 1), None, Share(1, 1))),
+    )
+    return replace(bundle, graph=graph)
+
+
+def pairs_bundle() -> Bundle:
+    """`add_bundle` for every sample of a batch: "a" is [N, 2, 3], "b" is [2, N, 3], and "sum" has
+    two rows of three per sample."""
+    bundle = add_bundle()
+    [a, b], [total] = bundle.graph.inputs, bundle.graph.outputs
+    graph = replace(
+        bundle.graph,
+        inputs=(replace(a, shape=("N", 2, 3)), replace(b, shape=(2, "N", 3))),
+        outputs=(replace(total, shape=("sum:0", 3)),),
+        batch=Batch("N", (Share(0, 1), Share(1, 1)), (Share(0, 2),)),
+    )
+    return replace(bundle, graph=graph)
 
 
 def failing_bundle() -> Bundle:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper, parser
 
 import wasmgraph
 from tests.bundles import SCALE_WEIGHTS, add_bundle, endless_bundle, scale_bundle
@@ -122,6 +122,29 @@ def test_dynamic_axes_take_the_graphs_shape(scale_wasm: Path) -> None:
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "n"
     assert verify(scale_wasm, model).agrees
+
+
+# The axes of a state that follow from another input's, and a size that a model insists on.
+INSISTING = """
+<ir_version: 8, opset_import: ["": 18]>
+g (float[x0, x1] x, float[2, s1, 7] state) => (float[a, b] y) {
+    shape = Constant <value = int64[3] {-1, 7, 11}> ()
+    parts = Reshape (x, shape)
+    last = Constant <value = int64[1] {2}> ()
+    sums = ReduceSum <keepdims = 0> (parts, last)
+    first = Constant <value = int64 {0}> ()
+    before = Gather <axis = 0> (state, first)
+    y = Mul (sums, before)
+}
+"""
+
+
+def test_open_axes_get_sizes_that_suit_the_model(tmp_path: Path) -> None:
+    model = parser.parse_model(INSISTING)
+    report = wasmgraph.compile(model, tmp_path / "out.wasm")
+    assert report.verification is not None
+    (output,) = report.verification.outputs
+    assert output.shape == (2, 7)
 
 
 def test_the_wrong_model_is_a_model_error_with_every_difference(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from wasmgraph.dynamic.program import DynamicProgram, program_from_json
+from wasmgraph.dynamic.program import DynamicProgram, calls, program_from_json
 from wasmgraph.errors import ModelError
 
 BUNDLE_VERSION = 4
@@ -65,7 +65,8 @@ class Tensor:
         shape: The extent of every axis, or the name of one that is known at run time only. An
             output of which not even the rank is known has the shape ("...",).
         buffer: Where the host writes or reads its bytes (C order, little-endian). An output that
-            is a view of an input or a constant points there. None in a dynamic graph.
+            is a view of an input or a constant points there. None in a dynamic graph; the place
+            of one sample where a `Batch` says that the graph runs once for each.
     """
 
     name: str
@@ -152,6 +153,48 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Share:
+    """What one sample of a batch has of a tensor.
+
+    Attributes:
+        axis: On which the samples lie one after the other.
+        extent: That axis' extent for one sample.
+    """
+
+    axis: int
+    extent: int
+
+
+ONE_BY_ONE = "the graph for one sample, run once per sample"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """That the kernels are for one sample, and the graph runs once for every sample of a batch.
+
+    Attributes:
+        axis: The name of the batch axis.
+        inputs, outputs: Per tensor what one sample has of it; None where all have the whole.
+    """
+
+    axis: str
+    inputs: tuple[Share | None, ...]
+    outputs: tuple[Share | None, ...]
+
+
+def batch_told(axis: str, bounds: Mapping[str, int]) -> str:
+    """How a graph serves a batch of any size, in a report's words."""
+    most = f" up to {bounds[axis]}" if axis in bounds else ""
+    return f"batch axis {axis!r}{most}: {ONE_BY_ONE}"
+
+
+def axes_told(names: Sequence[str], bounds: Mapping[str, int]) -> str:
+    """Which axes of a dynamic graph are open, in a report's words."""
+    axes = [f"{n} up to {bounds[n]}" if n in bounds else n for n in dict.fromkeys(names)]
+    return f"open axes {', '.join(axes)}" if axes else "sizes that depend on data"
+
+
+@dataclass(frozen=True)
 class Graph:
     """The whole description, as in `graph.json`.
 
@@ -160,6 +203,11 @@ class Graph:
         params_nbytes, io_nbytes, arena_nbytes: Sizes of the three regions in bytes.
         threads: Whether it was compiled to run on several threads.
         dynamic: What a graph runs instead of steps where shapes are known at run time only.
+        bounds: The largest extents of open axes that have one, by the axis' name.
+        reserved_nbytes: What the memory holds besides all regions and can never exceed, for what a
+            run allocates, where every open axis has a bound; else 0, and the memory grows.
+        batch: How a graph for one sample serves batches of any size.
+        whole_batch: Why a dynamic graph of which only a batch's axis is open is none of that kind.
         rounded: As what the model's weights were rounded to be stored smaller; None where they are
             the model's own.
         wide_nbytes: What `params_nbytes` would be if every float were a float32.
@@ -178,9 +226,34 @@ class Graph:
     arena_nbytes: int
     threads: bool = False
     dynamic: DynamicProgram | None = None
+    bounds: Mapping[str, int] = field(default_factory=dict)
+    reserved_nbytes: int = 0
+    batch: Batch | None = None
+    whole_batch: str = ""
     rounded: WeightFormat | None = None
     wide_nbytes: int = 0
     version: int = field(default=BUNDLE_VERSION)
+
+    @property
+    def call_counts(self) -> tuple[int, int]:
+        """How many distinct kernels it has, and how many calls of them; of a dynamic graph how many
+        operators of the executor, and how many nodes."""
+        if self.dynamic is None:
+            return len(self.kernels), len(self.steps)
+        counts = calls(self.dynamic)
+        return len(counts), sum(counts.values())
+
+    @property
+    def openness(self) -> str:
+        """What of the shapes a run decides, and how it copes; empty where all are fixed."""
+        names = [d for tensor in self.inputs for d in tensor.shape if isinstance(d, str)]
+        if self.batch is not None:
+            return batch_told(self.batch.axis, self.bounds)
+        if self.dynamic is None:
+            return ""
+        what = axes_told(names, self.bounds)
+        reason = f"; not sample by sample: {self.whole_batch}" if self.whole_batch else ""
+        return f"dynamic ({what}){reason}; fixed shapes (--shape) run faster"
 
 
 @dataclass(frozen=True)
@@ -313,8 +386,21 @@ def _graph_from_json(data: dict[str, Any]) -> Graph:
         arena_nbytes=data["arena_nbytes"],
         threads=data["threads"],
         dynamic=None if data["dynamic"] is None else program_from_json(data["dynamic"]),
+        bounds=dict(data["bounds"]),
+        reserved_nbytes=int(data["reserved_nbytes"]),
+        batch=None if data.get("batch") is None else _batch_from_json(data["batch"]),
+        whole_batch=str(data.get("whole_batch", "")),
         rounded=data["rounded"],
         wide_nbytes=int(data["wide_nbytes"]),
+    )
+
+
+def _batch_from_json(data: dict[str, Any]) -> Batch:
+    def share(item: dict[str, Any] | None) -> Share | None:
+        return None if item is None else Share(int(item["axis"]), int(item["extent"]))
+
+    return Batch(
+        data["axis"], tuple(map(share, data["inputs"])), tuple(map(share, data["outputs"]))
     )
 
 

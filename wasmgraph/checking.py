@@ -44,8 +44,11 @@ class CheckReport:
         source: The model.
         findings: Empty where the model compiles.
         hint: For all of them together, or None.
-        kernels, steps, weights_nbytes: Of the graph that would be made; 0 where none would be.
+        kernels, steps, weights_nbytes: Of the graph that would be made; 0 where none would be. A
+            dynamic graph has operators instead of kernels, and nodes instead of steps.
+        dynamic: Whether some of its shapes would be known at run time only.
         seconds: How long it took.
+        openness: As in `wasmgraph.compiler.CompileReport`.
     """
 
     source: Source
@@ -54,7 +57,9 @@ class CheckReport:
     kernels: int
     steps: int
     weights_nbytes: int
+    dynamic: bool
     seconds: float
+    openness: str
 
     @property
     def compiles(self) -> bool:
@@ -71,6 +76,8 @@ class CheckReport:
             "kernels": self.kernels,
             "steps": self.steps,
             "weights": self.weights_nbytes,
+            "dynamic": self.dynamic,
+            "openness": self.openness,
             "seconds": round(self.seconds, 3),
         }
 
@@ -98,10 +105,12 @@ def check(
     loaded = load_model(model)
     source = describe_source(loaded)
     findings: tuple[Finding, ...] = ()
-    hint, kernels, steps, weights = None, 0, 0, 0
+    hint, kernels, steps, weights, dynamic, openness = None, 0, 0, 0, False, ""
     try:
         graph = make_bundle(loaded, shapes, reporter=reporter).graph
-        kernels, steps, weights = len(graph.kernels), len(graph.steps), graph.params_nbytes
+        (kernels, steps), weights = graph.call_counts, graph.params_nbytes
+        dynamic = graph.dynamic is not None
+        openness = graph.openness
     except UnsupportedModelError as error:
         # One without obstacles (too much memory, say) is an obstacle of the whole model.
         obstacles = error.obstacles or (Obstacle(source.name, "", error.message),)
@@ -109,7 +118,7 @@ def check(
         findings = tuple(_finding(obstacle, opsets) for obstacle in obstacles)
         hint = error.hint
     seconds = time.perf_counter() - began
-    return CheckReport(source, findings, hint, kernels, steps, weights, seconds)
+    return CheckReport(source, findings, hint, kernels, steps, weights, dynamic, seconds, openness)
 
 
 def _finding(obstacle: Obstacle, opsets: Mapping[str, int]) -> Finding:

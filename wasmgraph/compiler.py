@@ -21,7 +21,6 @@ from wasmgraph.bundle import (
     WeightFormat,
     write_bundle,
 )
-from wasmgraph.dynamic.program import all_nodes, operators
 from wasmgraph.errors import InputError, UnsupportedModelError
 from wasmgraph.interrupts import interrupts_kept
 from wasmgraph.progress import SILENT, Reporter, stage
@@ -54,9 +53,12 @@ class CompileReport:
         simd: The SIMD level it needs.
         threads: Whether runs may use several threads.
         inputs, outputs: Names, dtypes and shapes.
-        kernels: How many distinct kernels it holds.
+        kernels: How many distinct kernels it holds; of a dynamic graph how many operators.
         steps: How many kernel calls one run makes; of a dynamic graph how many nodes it has.
-        dynamic: Whether some shapes are known at run time only.
+        dynamic: Whether some shapes are known at run time only and nodes run one by one.
+        openness: What of the shapes a run decides, and how it copes; empty where all are fixed.
+        bounds: The largest extents of open axes that have one, by name; where all have one, "arena"
+            is all that a run can allocate.
         rounded: As what weights were rounded to be stored smaller; None where they are the model's.
         sizes: Bytes of "file", "code" (the file less its weights), "weights", "arena" and "io"; and
             of "wide_weights", what the weights would be if every float were a float32.
@@ -74,6 +76,8 @@ class CompileReport:
     kernels: int
     steps: int
     dynamic: bool
+    bounds: Mapping[str, int]
+    openness: str
     rounded: WeightFormat | None
     sizes: Mapping[str, int]
     seconds: Mapping[str, float]
@@ -96,6 +100,8 @@ class CompileReport:
             "kernels": self.kernels,
             "steps": self.steps,
             "dynamic": self.dynamic,
+            "bounds": dict(self.bounds),
+            "openness": self.openness,
             "rounded": self.rounded,
             "sizes": dict(self.sizes),
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
@@ -117,7 +123,8 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
     input_range: tuple[float, float] = (0.0, 1.0),
     winograd: bool = True,
     threads: bool = False,
-    dynamic: Collection[str] = (),
+    dynamic: Collection[str] | Mapping[str, int | None] = (),
+    by_sample: bool = True,
     kind: Kind = "module",
     weights: WeightFormat | None = None,
     reporter: Reporter = SILENT,
@@ -140,8 +147,12 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
             more coarsely.
         threads: Whether runs may use several threads: the graph then imports a shared memory, and
             large kernels are cut into parts. The results stay the same, bit for bit.
-        dynamic: Names of axes that stay open, or of inputs whose axes all do. Axes that the model
-            leaves open and `shapes` does not fix stay open too.
+        dynamic: Names of axes that stay open, or of inputs whose axes all do; "x:1" is axis 1 of
+            input x. Axes that the model leaves open and `shapes` does not fix stay open too. As a
+            mapping it gives their largest extents, or None; where every open axis has one, the
+            graph's memory is fixed at what runs at the bounds take.
+        by_sample: Whether a model that leaves only a batch open, and treats every sample alone, is
+            compiled for one sample and run once for each. Else it becomes a dynamic graph.
         kind: "module", or "component" for a WebAssembly component of toolchain/wit.
         weights: How large weights of convolutions, products and tables are stored: "f32"; "f16",
             rounded to half precision; "int8", rounded to 255 steps per output channel. None stores
@@ -157,6 +168,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
     from wasmgraph.link import KINDS, check_kind, find_rust, link
     from wasmgraph.optimise import Options
     from wasmgraph.reference import find_onnxruntime
+    from wasmgraph.reserving import with_reserved_memory
 
     if simd not in SIMD_LEVELS:
         raise InputError(f"unknown SIMD level {simd!r}; there are {', '.join(SIMD_LEVELS)}")
@@ -179,10 +191,13 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
             winograd=winograd,
             threads=threads,
             fused=simd == "relaxed",
+            by_sample=by_sample,
             small_weights=weights != "f32",
         )
         bundle = make_bundle(model, shapes, simd, options, seconds, reporter, dynamic, weights)
         with stage(reporter, "link", seconds):
+            if kind == "module":
+                bundle = with_reserved_memory(bundle, reporter)
             linked = link(bundle, unfinished, reporter, kind)
         if verify:
             with stage(reporter, "verify", seconds):
@@ -198,7 +213,7 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
                 )
         if kept:
             write_bundle(bundle, kept)
-    program = bundle.graph.dynamic
+    kernels, steps = bundle.graph.call_counts
     return CompileReport(
         path=target,
         source=bundle.graph.source,
@@ -207,9 +222,11 @@ def compile(  # noqa: A001 - the public name, used as wasmgraph.compile
         threads=threads,
         inputs=bundle.graph.inputs,
         outputs=bundle.graph.outputs,
-        kernels=len(bundle.graph.kernels) if program is None else len(operators(program)),
-        steps=len(bundle.graph.steps) if program is None else len(list(all_nodes(program.body))),
-        dynamic=program is not None,
+        kernels=kernels,
+        steps=steps,
+        dynamic=bundle.graph.dynamic is not None,
+        bounds=bundle.graph.bounds,
+        openness=bundle.graph.openness,
         rounded=bundle.graph.rounded,
         sizes={
             "file": linked.file_nbytes,
@@ -241,7 +258,7 @@ def make_bundle(
     options: Options | None = None,
     seconds: dict[str, float] | None = None,
     reporter: Reporter = SILENT,
-    dynamic: Collection[str] = (),
+    dynamic: Collection[str] | Mapping[str, int | None] = (),
     weights: WeightFormat | None = None,
 ) -> Bundle:
     """All stages before the linker.
@@ -257,33 +274,46 @@ def make_bundle(
         ModelError, UnsupportedModelError, InputError: as their docstrings say.
     """
     from wasmgraph.codegen import generate
+    from wasmgraph.codegen.batches import for_batches
     from wasmgraph.importer import LoadedModel, import_model, load_model
     from wasmgraph.lower import lower
     from wasmgraph.optimise import optimise
     from wasmgraph.optimise.options import DEFAULT
 
     seconds = {} if seconds is None else seconds
+    options = options or DEFAULT
     with _ONE_AT_A_TIME, interrupts_kept():
         with stage(reporter, "import", seconds):
             loaded = model if isinstance(model, LoadedModel) else load_model(model)
-            imported = import_model(loaded, shapes, reporter, dynamic, weights)
-            if imported.dynamic is not None and options is not None and options.threads:
+            imported = import_model(
+                loaded,
+                shapes,
+                reporter,
+                dynamic,
+                weights,
+                by_sample=options.by_sample,
+                threads=options.threads,
+            )
+            if imported.dynamic is not None and options.threads:
                 raise UnsupportedModelError(
                     f"{loaded.name} has {imported.dynamic.reason}: such a graph runs on one thread",
                     hint="leave out --threads, or fix all shapes with --shape",
                 )
         if imported.dynamic is not None:
             with stage(reporter, "codegen", seconds):
-                chosen = options or DEFAULT
-                return _build_dynamic(imported.source, imported.dynamic, simd, chosen)
+                bundle = _build_dynamic(imported.source, imported.dynamic, simd, options)
+                return replace(bundle, graph=replace(bundle.graph, bounds=imported.bounds))
         with stage(reporter, "optimise", seconds):
-            program = optimise(imported, reporter, options or DEFAULT)
+            program = optimise(imported, reporter, options)
         with stage(reporter, "lower", seconds):
             lowered = lower(program, simd, reporter)
         with stage(reporter, "codegen", seconds):
             bundle = generate(program, lowered, imported.source, simd, reporter)
+            if imported.batch is not None:
+                bundle = for_batches(bundle, imported.batch)
         rounded = weights if weights != "f32" else None
-        return replace(bundle, graph=replace(bundle.graph, rounded=rounded))
+        graph = replace(bundle.graph, rounded=rounded, bounds=imported.bounds)
+        return replace(bundle, graph=graph)
 
 
 def _build_dynamic(
@@ -292,7 +322,7 @@ def _build_dynamic(
     from wasmgraph.codegen import producer
     from wasmgraph.dynamic.build import build_bundle
 
-    return build_bundle(
+    bundle = build_bundle(
         model.network,
         model.converted,
         model.outputs,
@@ -301,6 +331,7 @@ def _build_dynamic(
         producer(),
         winograd=options.winograd,
     )
+    return replace(bundle, graph=replace(bundle.graph, whole_batch=model.whole_batch))
 
 
 def _verify(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from wasmgraph.bundle import Buffer, Graph, Kernel, Step, Tensor, read_bundle
+from wasmgraph.dynamic.program import calls
 from wasmgraph.errors import ModelError
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class MemoryPlan:
         intermediates: How many tensors share the arena; None for a graph, which does not say.
         intermediate_nbytes: What they would take without sharing; None likewise.
         linear_memory: A graph's memory in bytes when it is instantiated.
+        is_fixed: Whether that is all that it can ever have.
     """
 
     weights: int
@@ -71,6 +73,7 @@ class MemoryPlan:
     intermediates: int | None = None
     intermediate_nbytes: int | None = None
     linear_memory: int | None = None
+    is_fixed: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,10 +90,13 @@ class Inspection:
         sizes: Bytes by part: of a model "file" and "weights"; of a bundle its three files; of
             a graph "file", "code" (all but the weights) and "weights".
         producer: Versions of what made it, by name.
+        calls: How many nodes of a dynamic graph call each operator of the executor.
+        bounds: The largest extents of its open axes that have one, by the axis' name.
         rounded: As what a graph's (or bundle's) weights were rounded to be stored smaller.
         wide_weights: Bytes of its weights if every float were a float32; 0 where it does not say.
         abi: The version of the ABI a graph keeps to.
         imports, exports: A graph's, as "module.name" and "name"; a component's interfaces.
+        openness: What of the shapes a run decides, and how it copes.
     """
 
     kind: Literal["model", "bundle", "graph", "component"]
@@ -107,11 +113,14 @@ class Inspection:
     steps: tuple[StepSummary, ...] = ()
     memory: MemoryPlan | None = None
     producer: Mapping[str, str] = field(default_factory=dict)
+    calls: Mapping[str, int] = field(default_factory=dict)
+    bounds: Mapping[str, int] = field(default_factory=dict)
     rounded: str | None = None
     wide_weights: int = 0
     abi: int | None = None
     imports: tuple[str, ...] = ()
     exports: tuple[str, ...] = ()
+    openness: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON types."""
@@ -195,6 +204,8 @@ def _inspect_bundle(folder: Path) -> Inspection:
         outputs=_tensors(graph.outputs),
         kernels=_kernels(graph.kernels, graph.steps),
         steps=_steps(graph.steps),
+        calls={} if graph.dynamic is None else calls(graph.dynamic),
+        bounds=graph.bounds,
         memory=memory_plan(graph),
         sizes={
             "graph.json": (folder / "graph.json").stat().st_size,
@@ -203,6 +214,7 @@ def _inspect_bundle(folder: Path) -> Inspection:
             "graph.params": graph.params_nbytes,
         },
         producer=graph.producer,
+        openness=graph.openness,
         rounded=graph.rounded,
         wide_weights=graph.wide_nbytes,
     )
@@ -226,17 +238,20 @@ def _inspect_graph(path: Path) -> Inspection:
         imports=tuple(f"{item.module}.{item.name}" for item in module.imports),
         exports=tuple(export.name for export in module.exports),
         pages=module.memory.minimum if module.memory else 0,
+        is_fixed=module.memory is not None and module.memory.maximum == module.memory.minimum,
     )
     return _describe_graph(path, "graph", metadata, shown, len(data))
 
 
 @dataclass(frozen=True)
 class _Outside:
-    """What a graph shows without its metadata; its memory in pages of 64 KiB."""
+    """What a graph shows without its metadata; its memory in pages of 64 KiB, and whether it can
+    never have more."""
 
     imports: tuple[str, ...]
     exports: tuple[str, ...]
     pages: int
+    is_fixed: bool = False
 
 
 def _describe_graph(
@@ -259,11 +274,14 @@ def _describe_graph(
         outputs=_tensors(metadata.outputs),
         kernels=_kernels(metadata.kernels, metadata.steps),
         steps=_steps(metadata.steps),
+        calls=metadata.calls,
+        bounds=metadata.bounds,
         memory=MemoryPlan(
             weights=sizes.weights,
             io=sizes.io,
             arena=sizes.arena,
             linear_memory=shown.pages * WASM_PAGE,
+            is_fixed=shown.is_fixed,
         ),
         sizes={"file": nbytes, "code": sizes.code, "weights": sizes.weights},
         producer=metadata.producer,
@@ -272,6 +290,7 @@ def _describe_graph(
         abi=metadata.abi if kind == "graph" else None,
         imports=shown.imports,
         exports=shown.exports,
+        openness=metadata.openness,
     )
 
 
@@ -306,7 +325,7 @@ def memory_plan(graph: Graph) -> MemoryPlan:
     return MemoryPlan(
         weights=graph.params_nbytes,
         io=graph.io_nbytes,
-        arena=graph.arena_nbytes,
+        arena=graph.arena_nbytes + graph.reserved_nbytes,
         intermediates=len(written),
         intermediate_nbytes=sum(end - begin for begin, end in written),
     )

@@ -9,11 +9,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import prod
 from typing import Any, NoReturn, TypeVar
 
-from wasmgraph.bundle import SIMD_LEVELS, WEIGHT_FORMATS, SimdLevel, WeightFormat
+from wasmgraph.bundle import (
+    SIMD_LEVELS,
+    WEIGHT_FORMATS,
+    SimdLevel,
+    WeightFormat,
+    axes_told,
+    batch_told,
+)
 from wasmgraph.errors import LoadError
 
 ABI_VERSION = 1
@@ -129,8 +136,12 @@ class StepInfo:
 @dataclass(frozen=True)
 class Metadata:
     """All of it. `producer` maps the name of every tool that made the graph to its version;
-    `dynamic` says that the shapes of some tensors are known at run time only, `rounded` as what
-    weights were rounded to be stored smaller, if they were."""
+    `dynamic` says that the shapes of some tensors are known at run time only, and its nodes run one
+    by one; a graph with an open axis that is not dynamic runs once per sample of that batch.
+    Of a
+    dynamic graph `calls` says how many nodes call each operator of the executor. `bounds` are the
+    largest extents of open axes that have one, by the axis' name. `rounded` says as what weights
+    were rounded to be stored smaller, if they were."""
 
     abi: int
     producer: Mapping[str, str]
@@ -143,7 +154,17 @@ class Metadata:
     kernels: tuple[KernelInfo, ...]
     steps: tuple[StepInfo, ...]
     dynamic: bool = False
+    calls: Mapping[str, int] = field(default_factory=dict)
+    bounds: Mapping[str, int] = field(default_factory=dict)
     rounded: WeightFormat | None = None
+
+    @property
+    def openness(self) -> str:
+        """What of the shapes a run decides, and how it copes; empty where all are fixed."""
+        names = [name for tensor in self.inputs for name in tensor.open_axes]
+        if names and not self.dynamic:
+            return batch_told(names[0], self.bounds)
+        return f"dynamic ({axes_told(names, self.bounds)})" if self.dynamic else ""
 
 
 def dump_metadata(metadata: Metadata) -> bytes:
@@ -188,6 +209,8 @@ def load_metadata(payload: bytes) -> Metadata:
         kernels=kernels,
         steps=steps,
         dynamic=_boolean(top, "dynamic") if "dynamic" in top else False,
+        calls=_mapping(top, "calls", _count) if "calls" in top else {},
+        bounds=_mapping(top, "bounds", _count) if "bounds" in top else {},
         rounded=_rounded(top.get("rounded")),
     )
 

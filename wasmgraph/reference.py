@@ -1,21 +1,37 @@
-"""What onnxruntime makes of a model, for comparisons. It is needed here and nowhere else."""
+"""What onnxruntime makes of a model: the reference that a graph is compared with.
+
+onnxruntime is needed here and nowhere else.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from wasmgraph.errors import ModelError, ToolchainError
 from wasmgraph.metadata import NARROW_DTYPES
+from wasmgraph.runtime import Graph
 from wasmgraph.runtime.base import Array, TensorSpec
 from wasmgraph.runtime.dtypes import plain
+from wasmgraph.tensors.extents import proposals, with_shapes
+from wasmgraph.tensors.random import random_inputs
+from wasmgraph.tensors.size_hints import hinted_sizes
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+
+    Model: TypeAlias = ModelProto | str | os.PathLike[str]
+
+Run: TypeAlias = Callable[[Mapping[str, Array]], dict[str, Array]]
+"""Inputs by name to outputs by name."""
+
+SEARCH_SECONDS = 60.0
+"""Nothing more is tried after them, to find sizes that suit a model."""
 
 
 def find_onnxruntime() -> Any:
@@ -34,25 +50,26 @@ def find_onnxruntime() -> Any:
     return onnxruntime
 
 
-def reference_outputs(
-    model: ModelProto | str | os.PathLike[str],
-    inputs: Mapping[str, Array],
-    outputs: tuple[TensorSpec, ...],
-    *,
-    optimised: bool = True,
-) -> dict[str, Array]:
-    """What onnxruntime computes, on the CPU, for the outputs named in `outputs`.
+def reference(
+    model: Model, outputs: Sequence[TensorSpec], *, optimised: bool = True, quiet: bool = False
+) -> Run:
+    """onnxruntime on the CPU as a function of the model's inputs.
 
     Args:
+        outputs: Which it gives, and their dtypes.
         optimised: Whether its optimiser may rewrite the model.
+        quiet: Whether it keeps to itself what it has to say of inputs that do not suit the model.
+
+    Returns:
+        It raises ModelError where onnxruntime cannot load or run the model, or where the model is
+        not the graph's.
 
     Raises:
         ToolchainError: onnxruntime is missing.
-        ModelError: it cannot load or run the model, or the model is not the graph's.
     """
     onnxruntime = find_onnxruntime()
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors
+    options.log_severity_level = 4 if quiet else 3  # fatal, or errors
     # Weights that are quantised without their activations: compute with floats, as the model says.
     # By default (level 4) onnxruntime quantises the activations, too.
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
@@ -61,34 +78,99 @@ def reference_outputs(
     options.intra_op_num_threads = min(2, os.cpu_count() or 1)
     is_path = isinstance(model, (str, os.PathLike))
     name = str(model) if is_path else model.graph.name  # type: ignore[union-attr]
-    if is_path and not Path(name).is_file():
-        raise ModelError(f"{name} is not there")
-    # By its path, so that onnxruntime finds external data beside it.
-    source = name if is_path else model.SerializeToString()  # type: ignore[union-attr]
-    providers = ["CPUExecutionProvider"]
     narrow = {spec.name: spec.dtype for spec in outputs if spec.dtype in NARROW_DTYPES}
-    if narrow or any(array.dtype.name in NARROW_DTYPES for array in inputs.values()):
-        model = _with_wide_ports(model)
-        source = model.SerializeToString()
-        inputs = {
-            name: plain(array).astype(np.float32) if array.dtype.name in NARROW_DTYPES else array
-            for name, array in inputs.items()
-        }
-    try:
-        session = onnxruntime.InferenceSession(source, options, providers=providers)
-        if _fixes_other_shapes(session, inputs):
-            source = _with_input_shapes(model, inputs).SerializeToString()
-            session = onnxruntime.InferenceSession(source, options, providers=providers)
-        _check_names(name, session, inputs, outputs)
-        names = [spec.name for spec in outputs]
-        values = (_without_maps(value) for value in session.run(names, dict(inputs)))
-        found = dict(zip(names, values, strict=True))
-        return found | {name: found[name].astype(dtype) for name, dtype in narrow.items()}
-    except ModelError:
-        raise
-    except Exception as error:  # onnxruntime's errors have no common base but this
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"onnxruntime cannot run {name}: {reason}") from error
+    sessions: list[Any] = []
+
+    def opened(source: Any) -> Any:
+        if isinstance(source, (str, os.PathLike)) and not Path(source).is_file():
+            raise ModelError(f"{source} is not there")
+        # By its path, so that onnxruntime finds external data beside it.
+        given = (
+            str(source) if isinstance(source, (str, os.PathLike)) else source.SerializeToString()
+        )
+        sessions[:] = [
+            onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+        ]
+        return sessions[0]
+
+    def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        is_narrow = narrow or any(array.dtype.name in NARROW_DTYPES for array in inputs.values())
+        source = _with_wide_ports(model) if is_narrow else model
+        if is_narrow:
+            inputs = {
+                name: plain(array).astype(np.float32)
+                if array.dtype.name in NARROW_DTYPES
+                else array
+                for name, array in inputs.items()
+            }
+        try:
+            session = sessions[0] if sessions else opened(source)
+            if _fixes_other_shapes(session, inputs):
+                session = opened(_with_input_shapes(source, inputs))
+            _check_names(name, session, inputs, outputs)
+            names = [spec.name for spec in outputs]
+            values = (_without_maps(value) for value in session.run(names, dict(inputs)))
+            found = dict(zip(names, values, strict=True))
+            return found | {name: found[name].astype(dtype) for name, dtype in narrow.items()}
+        except ModelError:
+            raise
+        except Exception as error:  # onnxruntime's errors have no common base but this
+            reason = str(error).strip().splitlines()[0]
+            raise ModelError(f"onnxruntime cannot run {name}: {reason}") from error
+
+    return run
+
+
+def reference_outputs(
+    model: Model,
+    inputs: Mapping[str, Array],
+    outputs: Sequence[TensorSpec],
+    *,
+    optimised: bool = True,
+) -> dict[str, Array]:
+    """What onnxruntime computes for the outputs named in `outputs`; see `reference`.
+
+    Raises:
+        ToolchainError: onnxruntime is missing.
+        ModelError: it cannot load or run the model, or the model is not the graph's.
+    """
+    return reference(model, outputs, optimised=optimised)(inputs)
+
+
+def made_up_inputs(
+    model: Model,
+    graph: Graph,
+    shapes: Mapping[str, Sequence[int]],
+    seed: int,
+    input_range: tuple[float, float],
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Random inputs for a graph, and what onnxruntime makes of them.
+
+    Open axes get the first of `extents.proposals` that onnxruntime can run the model at.
+
+    Raises:
+        ModelError: none of them suits it.
+    """
+    specs, outputs = with_shapes(graph.inputs, shapes), graph.outputs
+    if all(spec.is_fixed for spec in specs):
+        feeds = random_inputs(specs, seed, input_range)
+        return feeds, reference_outputs(model, feeds, outputs)
+    run = reference(model, outputs, quiet=True)
+    began, reasons = time.monotonic(), []
+    for proposal in proposals(specs, hinted_sizes(model), graph.metadata.bounds):
+        feeds = random_inputs(proposal, seed, input_range)
+        try:
+            return feeds, run(feeds)
+        except ModelError as error:
+            reasons.append(error.message)
+        if time.monotonic() - began > SEARCH_SECONDS:
+            break
+    raise ModelError(
+        f"none of {len(reasons)} sizes that were tried for the open axes suits the model, "
+        f"the first for this reason: {reasons[0]}",
+        hint="verify it at one that does: "
+        + " ".join(f"--shape {spec.name}=..." for spec in specs if not spec.is_fixed),
+    )
 
 
 def _without_maps(value: Any) -> Array:
@@ -108,9 +190,7 @@ def _fixes_other_shapes(session: Any, inputs: Mapping[str, Array]) -> bool:
     )
 
 
-def _with_input_shapes(
-    model: ModelProto | str | os.PathLike[str], inputs: Mapping[str, Array]
-) -> ModelProto:
+def _with_input_shapes(model: Model, inputs: Mapping[str, Array]) -> ModelProto:
     """A copy of the model that takes inputs of these shapes and claims nothing of other tensors."""
     import onnx
 
@@ -127,7 +207,7 @@ def _with_input_shapes(
     return copy
 
 
-def _with_wide_ports(model: ModelProto | str | os.PathLike[str]) -> ModelProto:
+def _with_wide_ports(model: Model) -> ModelProto:
     """A copy with float32 in the place of every narrow input and output.
 
     onnxruntime takes no arrays of these dtypes in Python; every number of theirs is one of float32.
@@ -160,7 +240,7 @@ def _with_wide_ports(model: ModelProto | str | os.PathLike[str]) -> ModelProto:
 
 
 def _check_names(
-    name: str, session: Any, inputs: Mapping[str, Array], outputs: tuple[TensorSpec, ...]
+    name: str, session: Any, inputs: Mapping[str, Array], outputs: Sequence[TensorSpec]
 ) -> None:
     required = {item.name for item in session.get_inputs()}
     optional = {item.name for item in session.get_overridable_initializers()}

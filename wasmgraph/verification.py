@@ -15,17 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from wasmgraph.bundle import WeightFormat
-from wasmgraph.errors import ModelError, VerificationError
+from wasmgraph.errors import VerificationError
 from wasmgraph.metadata import NARROW_DTYPES
 from wasmgraph.quantisation_slack import quantisation_slack
-from wasmgraph.reference import reference_outputs
+from wasmgraph.reference import made_up_inputs, reference_outputs
 from wasmgraph.runtime import Graph, load
 from wasmgraph.runtime.base import Array
 from wasmgraph.runtime.dtypes import kind, plain, step
 from wasmgraph.runtime.inputs import check_inputs
 from wasmgraph.runtime.registry import DEFAULT
-from wasmgraph.tensors.extents import SIZES, made_up, with_shapes
-from wasmgraph.tensors.random import UNIT_RANGE, random_inputs
+from wasmgraph.tensors.random import UNIT_RANGE
 from wasmgraph.tensors.summary import json_number
 
 if TYPE_CHECKING:
@@ -270,9 +269,9 @@ def make_operands(
 ) -> Operands:
     """Inputs for a graph, given or random, and what onnxruntime makes of them; see `verify`."""
     if inputs is None:
-        feeds, expected = _made_up(graph, model, shapes or {}, seed, input_range)
+        feeds, expected = made_up_inputs(model, graph, shapes or {}, seed, input_range)
     else:
-        arrays = check_inputs(graph.inputs, inputs)
+        arrays = check_inputs(graph.inputs, inputs, graph.metadata.bounds)
         feeds = {
             spec.name: np.ascontiguousarray(array, dtype=spec.dtype).reshape(array.shape)
             for spec, array in zip(graph.inputs, arrays, strict=True)
@@ -281,7 +280,7 @@ def make_operands(
     name = str(model) if isinstance(model, (str, os.PathLike)) else model.graph.name
     own = None
     if graph.metadata.rounded is not None:
-        own, model = expected, _rounded(graph, model, graph.metadata.rounded)
+        own, model = expected, _rounded(feeds, model, graph.metadata.rounded)
         expected = reference_outputs(model, feeds, graph.outputs)
     slack = quantisation_slack(
         model, expected, lambda: reference_outputs(model, feeds, graph.outputs, optimised=False)
@@ -290,44 +289,14 @@ def make_operands(
 
 
 def _rounded(
-    graph: Graph, model: ModelProto | str | os.PathLike[str], weights: WeightFormat
+    feeds: Mapping[str, Array], model: ModelProto | str | os.PathLike[str], weights: WeightFormat
 ) -> ModelProto:
-    """The model with its weights rounded as the graph's were."""
+    """The model for inputs of these shapes, with its weights rounded as the graph's were."""
     from wasmgraph.importer import load_model, rounded_model
 
-    shapes = {spec.name: [int(n) for n in spec.shape] for spec in graph.inputs}
+    shapes = {name: array.shape for name, array in feeds.items()}
     loaded = load_model(Path(model) if isinstance(model, (str, os.PathLike)) else model)
     return rounded_model(loaded, shapes, weights)
-
-
-def _made_up(
-    graph: Graph,
-    model: ModelProto | str | os.PathLike[str],
-    shapes: Mapping[str, Sequence[int]],
-    seed: int,
-    input_range: tuple[float, float],
-) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Random inputs and what onnxruntime makes of them.
-
-    Open axes get 2 where they look like a batch, and else the first of `extents.SIZES` that
-    onnxruntime can run the model at.
-    """
-    specs = with_shapes(graph.inputs, shapes)
-    if all(spec.is_fixed for spec in specs):
-        feeds = random_inputs(specs, seed, input_range)
-        return feeds, reference_outputs(model, feeds, graph.outputs)
-    reasons = []
-    for size in SIZES:
-        feeds = random_inputs(made_up(specs, size), seed, input_range)
-        try:
-            return feeds, reference_outputs(model, feeds, graph.outputs)
-        except ModelError as error:
-            reasons.append(error.message)
-    raise ModelError(
-        f"no size of {', '.join(map(str, SIZES))} for the open axes suits the model: {reasons[-1]}",
-        hint="verify it at one that does: "
-        + " ".join(f"--shape {spec.name}=..." for spec in specs if not spec.is_fixed),
-    )
 
 
 def compare(

@@ -108,7 +108,8 @@ func classify(asked task, out io.Writer) (err error) {
 // describe prints what the graph says of itself, without running it.
 func describe(graph *wasmgraph.Graph, name string, out io.Writer) error {
 	metadata := graph.Metadata()
-	fmt.Fprintf(out, "%s: %q, opset %d, %s\n", name, metadata.Model.Name, metadata.Model.Opset, metadata.SIMD)
+	fmt.Fprintf(out, "%s: %q, opset %d, %s, %d bytes of weights\n",
+		name, metadata.Model.Name, metadata.Model.Opset, metadata.SIMD, metadata.Sizes.Weights)
 	for _, spec := range graph.Inputs() {
 		fmt.Fprintln(out, "input ", spec)
 	}

@@ -38,6 +38,21 @@ def test_a_model_that_compiles_is_said_to(wasmgraph: Command, digits_onnx: Path)
     assert "digits.onnx compiles: 8 kernels in 8 steps" in outcome.stdout
 
 
+def test_of_a_model_with_open_axes_operators_and_nodes_are_told(
+    wasmgraph: Command, tmp_path: Path
+) -> None:
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["a"]),
+        helper.make_node("Softmax", ["a"], ["b"]),
+        helper.make_node("Transpose", ["b"], ["y"]),
+    ]
+    path = model_of(nodes, ["rows", "columns"], tmp_path / "open.onnx")
+    outcome = wasmgraph("check", path)
+    assert outcome.code == 0, outcome.stderr
+    assert "open.onnx compiles: with dynamic shapes, 2 operators in 3 nodes" in outcome.stdout
+    assert wasmgraph("check", path, "--json").json["dynamic"]
+
+
 def test_every_obstacle_is_listed_with_its_opset_and_a_way_out(
     wasmgraph: Command, unsupported: Path
 ) -> None:

@@ -6,9 +6,11 @@ import hashlib
 import shutil
 from pathlib import Path
 
+import onnx
 import pytest
 
 from tests.cli.conftest import Command
+from tests.cli.test_compile import small_model
 from wasmgraph.bundle import read_bundle
 from wasmgraph.wasmfile import ABI_FUNCTIONS
 
@@ -103,6 +105,20 @@ def test_a_dynamic_axis_shows_its_name(wasmgraph: Command, tmp_path: Path) -> No
     )
     found = wasmgraph("inspect", "dynamic.onnx", "--json").json
     assert found["inputs"] == [{"name": "x", "dtype": "int64", "shape": ["batch", "?"]}]
+
+
+def test_of_a_dynamic_graph_operators_and_nodes_are_shown(
+    wasmgraph: Command, tmp_path: Path
+) -> None:
+    onnx.save(small_model(shape=("rows", 3)), tmp_path / "open.onnx")
+    compiled = wasmgraph("compile", "open.onnx", "--bundle", "kept")
+    assert compiled.code == 0, compiled.stderr
+    assert "nodes" in compiled.stdout
+    for file in ("open.wasm", "kept"):
+        shown = wasmgraph("inspect", file)
+        assert " 1 of 1 operator\n" in shown.stdout, shown.stderr
+        (count,) = wasmgraph("inspect", file, "--json").json["calls"].values()
+        assert count == 1
 
 
 def test_what_a_terminal_would_obey_is_not_shown(

@@ -134,6 +134,16 @@ def test_open_axes(tmp_path: Path) -> None:
     assert_same(module, component, *feeds)
 
 
+def test_an_open_batch(tmp_path: Path) -> None:
+    """A graph for one sample, run once per sample of two inputs."""
+    ports = {"a": ("N", 8), "b": ("N", 8)}
+    module, component = both(
+        make_model([node("Sub", "a b", "y")], ports, {"y": ("N", 8)}), tmp_path
+    )
+    feeds = [{name: RNG.random((n, 8), np.float32) for name in "ab"} for n in (1, 3, 3, 1, 5, 0)]
+    assert_same(module, component, *feeds)
+
+
 @pytest.mark.parametrize("shape", [(), (0, 3)])
 def test_scalars_and_tensors_without_elements(tmp_path: Path, shape: tuple[int, ...]) -> None:
     module, component = both(identities(["float32", "int8"], shape), tmp_path)
@@ -252,6 +262,16 @@ def test_inputs_beyond_the_memory_limit(tmp_path: Path) -> None:
         pytest.raises(MemoryLimitExceeded, match=r"the limit is 8.0 MiB"),
     ):
         graph.run({"x_uint8": np.zeros(2**23, np.uint8)})
+
+
+def test_more_outputs_than_wasmtime_carries_are_an_error_that_says_so(tmp_path: Path) -> None:
+    _, component = both(identities(["uint8"], (3 * 2**20,)), tmp_path)
+    with (
+        wasmgraph.load(component) as graph,
+        pytest.raises(InferenceError, match="128 MiB of values") as caught,
+    ):
+        graph.run({"x_uint8": np.zeros(3 * 2**20, np.uint8)})
+    assert "without --kind component" in (caught.value.hint or "")
 
 
 def test_a_component_for_several_threads_does_not_exist(digits_component: Path) -> None:

@@ -23,6 +23,10 @@ import wasmgraph
 from tests.onnx_models import Array, make_model, node
 from wasmgraph.compiler import make_bundle
 from wasmgraph.dynamic.program import all_nodes
+from wasmgraph.optimise import Options
+
+WHOLE = Options(by_sample=False)
+"""Also where a batch alone is open, what is tested here are dynamic graphs."""
 
 
 def numbers(seed: int, *shape: int) -> Array:
@@ -31,7 +35,7 @@ def numbers(seed: int, *shape: int) -> Array:
 
 def operators(model: onnx.ModelProto) -> list[str]:
     """What the graph's nodes call, without "wgd_"."""
-    program = make_bundle(model).graph.dynamic
+    program = make_bundle(model, options=WHOLE).graph.dynamic
     assert program is not None
     return [found.operator.removeprefix("wgd_") for found in all_nodes(program.body)]
 
@@ -45,7 +49,7 @@ def check(
 ) -> None:
     """One graph, run on feeds of several sizes, twice each as buffers are used again."""
     target = folder / "graph.wasm"
-    wasmgraph.compile(model, target, verify=False, winograd=winograd)
+    wasmgraph.compile(model, target, verify=False, winograd=winograd, by_sample=False)
     session = onnxruntime.InferenceSession(model.SerializeToString())
     with wasmgraph.load(target) as graph:
         for given_ in (*feeds, *feeds):
@@ -100,6 +104,25 @@ def test_convolutions(
     assert operators(model) == ["fast_conv"]
     feeds = [{"x": numbers(seed + 2, n, channels, h, w)} for n, h, w in sizes]
     check(model, tmp_path_factory.mktemp("conv"), *feeds)
+
+
+def test_depthwise_convolutions(tmp_path: Path) -> None:
+    """All windows in one graph; some see nothing but padding in some rows, or are read in place."""
+    windows = [
+        *WINDOWS,
+        {"kernel_shape": [3, 3], "pads": [0, 1, 0, 1]},
+        {"kernel_shape": [2, 3], "pads": [3, 1, 3, 1]},
+        {"kernel_shape": [5, 3], "pads": [2, 1, 2, 1], "dilations": [2, 1]},
+        {"kernel_shape": [5, 5], "pads": [2, 2, 2, 2]},
+    ]
+    nodes, weights = [], {"b": numbers(99, 5)}
+    for i, window in enumerate(windows):
+        weights[f"w{i}"] = numbers(i, 5, 1, *window["kernel_shape"])
+        nodes.append(node("Conv", f"x w{i} b", f"y{i}", group=5, **window))
+    outputs = " ".join(f"y{i}" for i in range(len(windows)))
+    model = make_model(nodes, {"x": ["N", 5, "H", "W"]}, outputs, weights)
+    sizes = ((1, 9, 13), (2, 5, 9), (1, 6, 96), (1, 30, 11))
+    check(model, tmp_path, *({"x": numbers(7, n, 5, h, w)} for n, h, w in sizes))
 
 
 @settings(max_examples=6, deadline=None)
@@ -280,7 +303,7 @@ def test_what_is_read_twice_or_given_out_is_not_swallowed(tmp_path: Path) -> Non
 
 def test_without_simd_nodes_stay_apart() -> None:
     model = make_model([node("Relu", "x", "a"), node("Neg", "a", "y")], {"x": ["A"]}, "y")
-    program = make_bundle(model, simd="none").graph.dynamic
+    program = make_bundle(model, simd="none", options=WHOLE).graph.dynamic
     assert program is not None
     assert [found.operator for found in program.body.nodes] == ["wgd_relu_f32", "wgd_neg_f32"]
 

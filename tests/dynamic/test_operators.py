@@ -49,7 +49,7 @@ def check(
 ) -> None:
     """One graph, run on feeds of several sizes."""
     target = folder / "graph.wasm"
-    assert wasmgraph.compile(model, target, verify=False).dynamic
+    assert wasmgraph.compile(model, target, verify=False, by_sample=False).dynamic
     evaluator = reference(model)
     with wasmgraph.load(target) as graph:
         for given in feeds:
@@ -284,7 +284,7 @@ def test_a_failure_names_the_node(tmp_path: Path) -> None:
     nodes = [node("Reshape", "x shape", "y", name="fold")]
     model = make_model(nodes, {"x": ["N"]}, {"y": ["A", 2]}, {"shape": np.array([-1, 2])})
     target = tmp_path / "graph.wasm"
-    wasmgraph.compile(model, target, verify=False)
+    wasmgraph.compile(model, target, verify=False, by_sample=False)
     with wasmgraph.load(target) as graph:
         with pytest.raises(InferenceError, match=r"fold: .* shape \[3\]"):
             graph.run({"x": floats(3)})
@@ -294,7 +294,7 @@ def test_a_failure_names_the_node(tmp_path: Path) -> None:
 def test_inputs_that_share_an_axis_must_agree(tmp_path: Path) -> None:
     model = make_model([node("Add", "a b", "y")], {"a": ["rows", 1], "b": ["rows", 2]}, "y")
     target = tmp_path / "graph.wasm"
-    report = wasmgraph.compile(model, target)
+    report = wasmgraph.compile(model, target, by_sample=False)
     assert report.verification is not None
     assert report.verification.agrees
     with (

@@ -17,6 +17,7 @@ from wasmgraph.dynamic.liveness import with_liveness
 from wasmgraph.dynamic.program import Body, DynamicProgram, Node, all_nodes, program_from_json
 from wasmgraph.errors import InputError, ModelError, UnsupportedModelError
 from wasmgraph.link.consistency import check_description
+from wasmgraph.optimise import Options
 
 LOOP = """
 <ir_version: 8, opset_import: ["": 18]>
@@ -33,7 +34,7 @@ g (int64 n, float[N] x, float[N] step) => (float[N] last, float[M, N] all) {
 
 
 def bundle_of(model: onnx.ModelProto) -> Bundle:
-    return make_bundle(model)
+    return make_bundle(model, options=Options(by_sample=False))
 
 
 def program_of(model: onnx.ModelProto) -> DynamicProgram:

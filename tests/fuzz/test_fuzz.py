@@ -22,15 +22,16 @@ from wasmgraph.errors import ModelError
 from wasmgraph.importer import load_model
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-CASES = 300
-SECONDS = 25
-"""Which of both comes first: the cases take ten seconds where nothing else runs."""
+CASES = 100
+SECONDS = 8
+"""Which of both comes first: the cases take four seconds where nothing else runs. As much again, or
+three times as much on a loaded machine, go into starting and into compiling what is damaged."""
 
 GIVEN_UP = 300
 """Seconds. Whatever the machine does besides, the run is over by then."""
 
 
-def test_a_few_hundred_cases_end_in_documented_errors() -> None:
+def test_a_hundred_cases_end_in_documented_errors() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.fuzz", f"--cases={CASES}", f"--seconds={SECONDS}"],
         cwd=CHECKOUT,

@@ -187,6 +187,13 @@ def test_after_a_timeout_it_answers_and_ends(host: HostProcess, tmp_path: Path) 
     assert host.process.wait(ENDS_WITHIN) == 9
 
 
+def test_a_limit_of_a_thousand_years_is_none(host: HostProcess, tmp_path: Path) -> None:
+    host.load(WatGraph().write(tmp_path), seconds=1000 * 366 * 86400.0)
+    host.ask(do="instantiate")
+    _, [found] = host.run([FOUR])
+    np.testing.assert_array_equal(found, 2 * FOUR)
+
+
 def test_it_ends_with_its_parent_even_in_an_endless_run(host: HostProcess, tmp_path: Path) -> None:
     host.load(WatGraph({"wg_run": LOOPS_FOREVER}).write(tmp_path))
     host.ask(do="instantiate")

@@ -60,6 +60,7 @@ const wrong = [
   ["numbers that do not fit", { image: new Array(64).fill(1e300) }, /1e\+300 does not fit into float32/],
   ["texts", { image: new Array(64).fill("1") }, /the value 1 does not fit into float32/],
   ["nothing", undefined, /is missing/],
+  ["null instead of inputs", null, /is missing/],
   ["null", { image: null }, /found null/],
 ];
 for (const [name, inputs, message] of wrong) {

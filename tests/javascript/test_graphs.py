@@ -159,6 +159,15 @@ def test_what_a_graph_says_before_it_traps_is_in_the_error(
     assert error["message"] == "the graph trapped: unreachable: it failed"
 
 
+def test_an_exception_that_leaves_a_graph_is_a_trap(run_graph: RunGraph, tmp_path: Path) -> None:
+    throws = WatGraph(
+        {"wg_run": "(func $wg_run (result i32) (throw $oops) i32.const 0)"}, rest="(tag $oops)"
+    )
+    (error,) = run_graph(throws.write(tmp_path), [{"x": np.zeros(4, np.float32)}])
+    assert error["kind"] == "InferenceError"
+    assert error["message"].startswith("the graph trapped: ")
+
+
 def test_names_that_a_terminal_would_obey_do_not_break_messages(
     run_graph: RunGraph, tmp_path: Path
 ) -> None:

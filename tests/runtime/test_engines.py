@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -372,6 +373,27 @@ def test_nothing_runs_on_when_python_is_ended(linked: Path, name: str, how: str)
     while (left := hosts & running()) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not left
+
+
+@pytest.mark.parametrize("name", HOSTED)
+def test_a_host_that_is_killed_in_a_run_is_an_inference_error(
+    load_on: Load, linked: Path, name: str
+) -> None:
+    before = children()
+    graph = load_on(name, linked / "endless.wasm")
+
+    def kill() -> None:
+        for pid in children() - before:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            # Of a browser, only the page: all the rest lives on.
+            if name != "browser" or b"--type=renderer" in command:
+                os.kill(pid, signal.SIGKILL)
+
+    timer = threading.Timer(1, kill)
+    timer.start()
+    with pytest.raises(InferenceError, match="SIGKILL" if name != "browser" else "its page ended"):
+        graph.run(X)
+    timer.join()
 
 
 def running() -> set[int]:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from tests import bundles
-from wasmgraph.bundle import Buffer, Bundle, Kernel, Step, Tensor
+from tests.engines import need_engine
+from wasmgraph.bundle import Batch, Buffer, Bundle, Kernel, Share, Step, Tensor
 from wasmgraph.errors import InferenceError, LoadError, MemoryLimitExceeded, RunTimeout
 from wasmgraph.link import link
 from wasmgraph.runtime import Graph, load
@@ -260,3 +261,94 @@ def test_a_graph_without_shares_needs_no_helpers(tmp_path: Path) -> None:
     with load(path, threads=4) as graph:
         np.testing.assert_array_equal(run(graph), Y)
         assert helpers() == 0
+
+
+SAMPLES = 5
+
+
+@pytest.fixture(scope="module")
+def batched(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The same graph for every sample of a batch: "x" and "y" are [N, 4 * SHARES]."""
+    folder = tmp_path_factory.mktemp("batches")
+
+    def get(symbol: str) -> Path:
+        path = folder / f"{symbol}.wasm"
+        if not path.exists():
+            one = bundle(symbol)
+            [x], [y] = one.graph.inputs, one.graph.outputs
+            graph = replace(
+                one.graph,
+                inputs=(replace(x, shape=("N", 4 * SHARES)),),
+                outputs=(replace(y, shape=("N", 4 * SHARES)),),
+                batch=Batch("N", (Share(0, 1),), (Share(0, 1),)),
+            )
+            link(replace(one, graph=graph), path)
+        return path
+
+    return get
+
+
+def samples(count: int) -> np.ndarray:
+    return X + 1000 * np.arange(count, dtype=np.float32)[:, None]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_threads_go_from_sample_to_sample(batched: Callable[[str], Path], threads: int) -> None:
+    with load(batched("double"), threads=threads) as graph:
+        for count in (SAMPLES, 1, 0, 300, 2, SAMPLES, 1):
+            x = samples(count)
+            np.testing.assert_array_equal(run(graph, x), x * 2**STAGES)
+    assert helpers() == 0
+
+
+def test_steps_of_a_later_sample_run_at_the_same_time(batched: Callable[[str], Path]) -> None:
+    with load(batched("meet"), threads=2, timeout=30) as graph:
+        x = samples(SAMPLES)
+        np.testing.assert_array_equal(run(graph, x), x * 2**STAGES)
+
+
+@pytest.mark.parametrize("sample", [0, 2, SAMPLES - 1])
+@pytest.mark.parametrize("share", [0, SHARES - 1])
+def test_what_goes_wrong_in_any_sample_ends_the_batch(
+    batched: Callable[[str], Path], sample: int, share: int
+) -> None:
+    x = samples(SAMPLES)
+    x[sample] = with_a_seven(share)
+    with load(batched("fail"), threads=3) as graph:
+        with pytest.raises(InferenceError, match="the kernel of node0 failed with code 7"):
+            run(graph, x)
+        np.testing.assert_array_equal(run(graph, samples(2)), samples(2) * 2**STAGES)
+    with load(batched("trap"), threads=3) as graph:
+        with pytest.raises(InferenceError, match="trapped in kernel trap"):
+            run(graph, x)
+        np.testing.assert_array_equal(run(graph, samples(2)), samples(2) * 2**STAGES)
+    with load(batched("spin"), threads=3, timeout=0.2) as graph:
+        with pytest.raises(RunTimeout):
+            run(graph, x)
+        np.testing.assert_array_equal(run(graph, samples(2)), samples(2) * 2**STAGES)
+    assert helpers() == 0
+
+
+@pytest.mark.parametrize("runtime", ["node", "browser"])
+def test_other_engines_have_threads_too(linked: Callable[[str], Path], runtime: str) -> None:
+    need_engine(runtime)
+    # A minute is for a failure, so that it is no hang.
+    with load(linked("meet"), threads=2, timeout=60, runtime=runtime) as graph:
+        np.testing.assert_array_equal(run(graph), Y)
+
+
+def test_another_engine_ends_the_run_where_one_thread_traps(linked: Callable[[str], Path]) -> None:
+    need_engine("node")
+    with load(linked("trap"), threads=2, timeout=60, runtime="node") as graph:
+        for share in (0, 3):
+            with pytest.raises(InferenceError):
+                run(graph, with_a_seven(share))
+        np.testing.assert_array_equal(run(graph), Y)
+
+
+def test_an_engine_without_threads_says_so(linked: Callable[[str], Path]) -> None:
+    need_engine("wazero")
+    for threads in (1, 2):
+        with pytest.raises(LoadError, match=r"wazero cannot run .* no threads") as caught:
+            load(linked("double"), threads=threads, runtime="wazero")
+        assert "--threads" in str(caught.value.hint)

@@ -187,3 +187,26 @@ def test_scalars_and_empty_tensors_are_read(
     np.testing.assert_array_equal(
         read_input(str(path), TensorSpec(SPEC.name, "float32", shape)), array
     )
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_a_damaged_header_is_an_input_error(tmp_path: Path, suffix: str) -> None:
+    spec = TensorSpec("x", "float32", (4,))
+    np.save(tmp_path / "x.npy", np.zeros(4, np.float32))
+    good = (tmp_path / "x.npy").read_bytes()
+    # An unclosed bracket, an odd indent, no literal, a literal of another kind, other keys.
+    for old, new in [
+        (b"), }", b"(,( "),
+        (b"{'descr'", b"\n 'descr'"),
+        (b"'<f4'", b"<f4()"),
+        (b"(4,)", b"None"),
+    ]:
+        assert old in good
+        damaged = good.replace(old, new.ljust(len(old)))
+        path = tmp_path / f"bad{suffix}"
+        path.write_bytes(damaged)
+        if suffix == ".npz":
+            with zipfile.ZipFile(path, "w") as archive:
+                archive.writestr("x.npy", damaged)
+        with pytest.raises(InputError, match="bad"):
+            read_input(str(path), spec)

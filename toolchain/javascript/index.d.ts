@@ -112,7 +112,7 @@ export interface LoadOptions {
   timeout?: number;
   /**
    * Whether the graph lives in a worker, so that runs do not hold this thread up. If nothing is said, it does
-   * where it has a time limit, or several threads on a page.
+   * where it has a time limit. With several threads on a page it always does.
    */
   worker?: boolean;
   /** Gives up reading and compiling. */

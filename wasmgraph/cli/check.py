@@ -47,10 +47,15 @@ def _draw(console: Console, report: CheckReport) -> None:
 
     name = printable(report.source.name)
     if report.compiles:
+        graph = f"{report.kernels} kernels in {report.steps} steps"
+        if report.dynamic:
+            graph = f"with dynamic shapes, {report.kernels} operators in {report.steps} nodes"
         console.print(
-            f"{name} compiles: {report.kernels} kernels in {report.steps} steps, "
-            f"{size(report.weights_nbytes)} of weights ({report.seconds:.1f} s)"
+            f"{name} compiles: {graph}, {size(report.weights_nbytes)} of weights "
+            f"({report.seconds:.1f} s)"
         )
+        if report.openness:
+            console.print(f"shapes: {printable(report.openness)}")
         return
     table = plain_table("node", "operator", "opset", "what stands in the way", "what to do")
     for finding in report.findings:

@@ -14,7 +14,7 @@ from wasmgraph.cli.inputs import (
     seed_option,
     tolerance_options,
 )
-from wasmgraph.cli.shapes import shapes_option
+from wasmgraph.cli.shapes import dynamic_option, shapes_option
 
 if TYPE_CHECKING:
     from wasmgraph.bundle import SimdLevel, WeightFormat
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     epilog=example(
         "wasmgraph compile samples/digits/digits.onnx -o digits.wasm",
         "wasmgraph compile detector.onnx --shape input=1,3,320,320",
+        "wasmgraph compile detector.onnx --dynamic batch=..8",
     )
 )
 @click.argument("model", type=FILE, metavar="MODEL.onnx")
@@ -36,13 +37,7 @@ if TYPE_CHECKING:
     help="The file to write.  [default: MODEL.wasm in the current folder]",
 )
 @shapes_option
-@click.option(
-    "--dynamic",
-    multiple=True,
-    metavar="NAME",
-    help="Leave an axis open, or all axes of an input; once per name.  [default: the axes that the "
-    "model leaves open and --shape does not fix]",
-)
+@dynamic_option
 @click.option(
     "--simd",
     type=click.Choice(["none", "simd128", "relaxed"]),
@@ -92,7 +87,7 @@ def command(
     model: Path,
     output: Path | None,
     shapes: dict[str, tuple[int, ...]],
-    dynamic: tuple[str, ...],
+    dynamic: dict[str, int | None],
     simd: SimdLevel,
     weights: WeightFormat | None,
     bundle_dir: Path | None,

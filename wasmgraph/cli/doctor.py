@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 CAPABILITIES = {
     "simd": "SIMD",
-    "relaxed_simd": "relaxed SIMD",
+    "relaxed_simd": "relaxed",
     "threads": "threads",
-    "memory_limit": "memory limit",
-    "time_limit": "time limit",
+    "memory_limit": "memory",
+    "time_limit": "time",
 }
+"""Heads of the engines' columns; the last two are limits that are kept."""
 
 MARKS = {"ok": ("ok", "green"), "missing": ("missing", "red"), "optional-missing": ("-", "yellow")}
 
@@ -81,11 +82,11 @@ def _draw_engines(console: Console, engines: Sequence[EngineStatus]) -> None:
 
     from wasmgraph.cli.tables import plain_table
 
-    table = plain_table("", "runtime", "version", "can do", "found")
+    table = plain_table("", "runtime", "version", *CAPABILITIES.values(), "found")
     for engine in engines:
         can = asdict(engine.capabilities) if engine.capabilities else {}
-        abilities = ", ".join(what for key, what in CAPABILITIES.items() if can.get(key))
+        marks = ("yes" if can.get(key) else "" for key in CAPABILITIES)
         mark = Text(*MARKS["ok" if engine.available else "optional-missing"])
         found = engine.detail if engine.fix is None else f"{engine.detail}: {engine.fix}"
-        table.add_row(mark, engine.name, engine.version or "", abilities, found)
+        table.add_row(mark, engine.name, engine.version or "", *marks, found)
     console.print(table)

@@ -41,7 +41,9 @@ def draw_engines(console: Console, report: EnginesReport) -> None:
     for engine in report.engines:
         if not engine.ran:
             fix = f" ({engine.fix})" if engine.fix else ""
-            console.print(f"{engine.runtime}: {printable(engine.problem or '')}{fix}")
+            console.print(
+                f"{engine.runtime}: {printable(engine.problem or '')}{fix}", soft_wrap=True
+            )
 
 
 def _verdict(good: bool, yes: str, no: str) -> Text:

@@ -38,6 +38,11 @@ def draw(console: Console, found: Inspection, verbose: bool) -> None:
     from wasmgraph.runtime.base import printable
 
     console.print(tables.facts(_facts(found)), "", tables.tensors(found.inputs, found.outputs))
+    if found.calls:
+        operators = tables.plain_table("operator", "nodes", right=["nodes"])
+        for name, count in found.calls.items():
+            operators.add_row(printable(name), str(count))
+        console.print("", operators)
     if found.kernels:
         kernels = tables.plain_table("kernel", "operators", "calls", right=["calls"])
         for kernel in found.kernels:
@@ -53,7 +58,7 @@ def draw(console: Console, found: Inspection, verbose: bool) -> None:
 
 def _facts(found: Inspection) -> dict[str, str]:
     """One line each; what this kind of file does not have is left out."""
-    from wasmgraph.cli.tables import kernels, listed, size
+    from wasmgraph.cli.tables import listed, size
 
     source = found.source if found.opset is None else f"{found.source}, opset {found.opset}"
     abi = "" if found.abi is None else f" (ABI {found.abi})"
@@ -67,11 +72,20 @@ def _facts(found: Inspection) -> dict[str, str]:
         "weights": _weights(found),
         "memory": _memory(found),
         "operators": ", ".join(f"{n} {op}" for op, n in found.operators.items()),
-        "kernels": kernels(len(found.kernels), len(found.steps)) if found.kernels else "",
+        **_kernels(found),
+        "shapes": found.openness,
         "imports": _imports(found),
         "exports": ", ".join(found.exports),
     }
     return {name: value for name, value in rows.items() if value}
+
+
+def _kernels(found: Inspection) -> dict[str, str]:
+    from wasmgraph.cli.tables import kernels
+
+    if found.calls:
+        return kernels(len(found.calls), sum(found.calls.values()), dynamic=True)
+    return kernels(len(found.kernels), len(found.steps)) if found.kernels else {}
 
 
 def _weights(found: Inspection) -> str:
@@ -97,6 +111,7 @@ def _memory(found: Inspection) -> str:
         text += f" of {size(plan.intermediate_nbytes)} share the arena"
     if plan.linear_memory is not None:
         text += f"; linear memory {size(plan.linear_memory)}"
+        text += " for good" if plan.is_fixed else ""
     return text
 
 

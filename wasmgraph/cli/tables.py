@@ -93,9 +93,12 @@ def written(path: Path, nbytes: int) -> Text:
     return Text.assemble((printable(str(path)), "green"), f"  {size(nbytes)}")
 
 
-def kernels(count: int, steps: int) -> str:
-    """How many kernels there are, and how many calls a run makes."""
-    return f"{count} in {steps} step{'' if steps == 1 else 's'}"
+def kernels(count: int, steps: int, *, dynamic: bool = False) -> dict[str, str]:
+    """A row that says how many kernels there are, and how many calls a run makes; of a dynamic
+    graph how many nodes, and how many operators they call."""
+    if dynamic:
+        return {"nodes": f"{steps} of {count} operator{'' if count == 1 else 's'}"}
+    return {"kernels": f"{count} in {steps} step{'' if steps == 1 else 's'}"}
 
 
 def compile_summary(report: CompileReport) -> RenderableType:
@@ -105,20 +108,13 @@ def compile_summary(report: CompileReport) -> RenderableType:
     rows: dict[str, RenderableType] = {
         "written": written(report.path, report.sizes["file"]),
         "sizes": sizes(report.sizes),
-        "kernels": kernels(report.kernels, report.steps),
-        **({"shapes": shapes(report)} if report.dynamic else {}),
+        **kernels(report.kernels, report.steps, dynamic=report.dynamic),
+        **({"shapes": report.openness} if report.openness else {}),
         "time": f"{total:.2f} s: {listed(times)}",
         "verified": agreement(report.verification),
         **rounding_cost(report.verification),
     }
     return Group(facts(rows), "", tensors(report.inputs, report.outputs))
-
-
-def shapes(report: CompileReport) -> str:
-    """What of a dynamic graph's shapes is known at run time only."""
-    names = [d for tensor in report.inputs for d in tensor.shape if isinstance(d, str)]
-    what = f"open axes {', '.join(dict.fromkeys(names))}" if names else "sizes that depend on data"
-    return f"dynamic ({what}); fixed shapes (--shape) run faster"
 
 
 def agreement(report: VerifyReport | None) -> str:

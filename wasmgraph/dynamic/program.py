@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+PREFIX = "wgd_"
+"""With which the symbols of the executor's operators begin."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,12 @@ def all_nodes(body: Body) -> Iterator[Node]:
 def operators(program: DynamicProgram) -> list[str]:
     """The distinct symbols that it calls, in order."""
     return list(dict.fromkeys(node.operator for node in all_nodes(program.body)))
+
+
+def calls(program: DynamicProgram) -> dict[str, int]:
+    """How many nodes call each operator, by its name without the executor's prefix."""
+    counts = Counter(node.operator.removeprefix(PREFIX) for node in all_nodes(program.body))
+    return dict(sorted(counts.items()))
 
 
 def chains(program: DynamicProgram) -> list[str]:

@@ -11,6 +11,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from wasmgraph.dynamic.program import PREFIX
+
 Array = NDArray[Any]
 
 
@@ -141,7 +143,7 @@ class NodeView:
     ) -> list[Value]:
         """Call an operator; the results are new values of these dtypes."""
         outputs = [self.maker.new_value(dtype) for dtype in dtypes]
-        self.maker.add(f"wgd_{operator}", words, inputs, outputs, bodies)
+        self.maker.add(f"{PREFIX}{operator}", words, inputs, outputs, bodies)
         return outputs
 
 

@@ -6,8 +6,9 @@ Importing this package imports onnx, but TVM only when `import_model` runs.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from wasmgraph.bundle import Source, WeightFormat
@@ -18,6 +19,7 @@ from wasmgraph.progress import SILENT, Reporter
 if TYPE_CHECKING:
     import onnx
 
+    from wasmgraph.bundle import Batch
     from wasmgraph.dynamic.build import Converted
     from wasmgraph.importer.network import Network
     from wasmgraph.importer.relax_graph import RelaxGraph
@@ -42,11 +44,15 @@ class ImportedModel:
         source: What it came from.
         graph: The model as Relax, where every shape is known.
         dynamic: The model as it is, where some shapes are known at run time only.
+        batch: That `graph` is for one sample of a batch, where only the batch's axis is open.
+        bounds: The largest extents of open axes that have one, by name.
     """
 
     source: Source
     graph: RelaxGraph | None
     dynamic: DynamicModel | None = None
+    batch: Batch | None = None
+    bounds: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,36 +64,46 @@ class DynamicModel:
         converted: Its nodes as operators of the executor.
         outputs: The shapes of its outputs, with names for the axes that are not known.
         reason: Why shapes are not known, for a person.
+        whole_batch: Why a batch does not run sample by sample; empty where no axis is open, or
+            several are.
     """
 
     network: Network
     converted: Converted
     outputs: tuple[tuple[int | str, ...], ...]
     reason: str
+    whole_batch: str = ""
 
 
 def import_model(
     loaded: LoadedModel,
     shapes: Mapping[str, Sequence[int]] | None = None,
     reporter: Reporter = SILENT,
-    dynamic: Collection[str] = (),
+    dynamic: Collection[str] | Mapping[str, int | None] = (),
     weights: WeightFormat | None = None,
+    *,
+    by_sample: bool = True,
+    threads: bool = False,
 ) -> ImportedModel:
     """Turn a loaded model into Relax where its shapes are static, else into a dynamic model.
 
     A model is dynamic where axes of its inputs stay open, or where it has control flow, sequences
-    or sizes that depend on data.
+    or sizes that depend on data. If only the axis of a batch is open, and every sample is treated
+    alone, the model of one sample does.
 
     Args:
         loaded: From `load_model`.
         shapes: Extents by input name, for dynamic axes or to replace fixed ones.
         reporter: Told what is going on.
-        dynamic: Names of axes that stay open, or of inputs whose axes all do.
+        dynamic: Names of axes that stay open, or of inputs whose axes all do, with the largest
+            extents that they can have, where there are such.
         weights: As what large weights are stored (see `normalise`). A dynamic model's are float32.
+        by_sample: Whether a model that leaves only a batch open may be compiled for one sample.
+        threads: Whether it is for several threads, which dynamic models have no use for.
 
     Raises:
         ModelError: shapes contradict each other.
-        InputError: `shapes` names no input, or does not fit.
+        InputError: `shapes` or `dynamic` names no input, or does not fit.
         UnsupportedModelError: nodes that cannot be compiled, each listed; or a dynamic model whose
             weights are to be rounded.
     """
@@ -96,7 +112,7 @@ def import_model(
     import_tvm()  # before anything else does
     from wasmgraph.importer.network import network_from_proto
     from wasmgraph.importer.normalise.inline import inline_local_functions
-    from wasmgraph.importer.shapes import fix_shapes
+    from wasmgraph.importer.shapes import axis_bounds, fix_shapes
 
     def fresh() -> tuple[Network, bool]:
         network = network_from_proto(loaded.proto, loaded.name)
@@ -107,8 +123,8 @@ def import_model(
     network, is_open = fresh()
     reporter.log(f"{len(network.nodes)} nodes, opset {network.opset}")
     if is_open:
-        _reject_rounding(loaded, "open axes", weights)
-        return ImportedModel(source, None, _dynamic_model(network, "open axes", reporter))
+        opened = _open_model(loaded, lambda: fresh()[0], reporter, weights, by_sample, threads)
+        return replace(opened, bounds=axis_bounds(network, dynamic))
     try:
         return ImportedModel(source, static_graph(network, reporter, weights))
     except UnsupportedModelError as error:
@@ -122,6 +138,43 @@ def import_model(
             return ImportedModel(source, None, _dynamic_model(network, reason, reporter))
         except UnsupportedModelError as other:
             raise (other if _have_converters(error.obstacles) else error) from None
+
+
+def _open_model(
+    loaded: LoadedModel,
+    fresh: Callable[[], Network],
+    reporter: Reporter,
+    weights: WeightFormat | None,
+    by_sample: bool,
+    threads: bool,
+) -> ImportedModel:
+    """A model with open axes: that of one sample where a batch can run sample by sample."""
+    from wasmgraph.importer.batching import Mixed, batch_axis, for_batch, is_little_work, separate
+
+    source = describe_source(loaded)
+
+    def whole(reason: str) -> ImportedModel:
+        _reject_rounding(loaded, "open axes", weights)
+        model = _dynamic_model(fresh(), "open axes", reporter)
+        return ImportedModel(source, None, replace(model, whole_batch=reason))
+
+    axis = batch_axis(fresh())
+    if axis is None or not by_sample:
+        return whole("")
+    try:
+        batch = separate(fresh, axis)
+        network = fresh()
+        for_batch(network, axis, 1)
+        graph = static_graph(network, reporter, weights)
+    except (Mixed, UnsupportedModelError) as reason:
+        reporter.log(f"not sample by sample: {reason}")
+        return whole(str(reason))
+    if is_little_work(network) and not threads:
+        # Unless it takes what dynamic graphs lack.
+        with suppress(UnsupportedModelError):
+            return whole("a sample is less work than to change from one to the next")
+    reporter.log(f"one sample of batch axis {axis!r}")
+    return ImportedModel(source, graph, batch=batch)
 
 
 def _reject_rounding(loaded: LoadedModel, reason: str, weights: WeightFormat | None) -> None:

@@ -25,7 +25,8 @@ def fix_shapes(
     Args:
         network: Its inputs are replaced.
         shapes: Extents by input name.
-        dynamic: Names of axes that stay open, or of inputs whose axes all do.
+        dynamic: Names of axes that stay open, or of inputs whose axes all do; "x:1" is axis 1 of
+            input x.
 
     Raises:
         InputError: a name that is not an input (or axis), a wrong rank, an extent below 0, or two
@@ -41,7 +42,6 @@ def fix_shapes(
             _bind(value, tuple(shapes[value.name]), axes)
     obstacles, suggestions, fixed = [], [], []
     is_open = False
-    open_names = [[name] for name in dynamic]
     for value in network.inputs:
         known = tensor_type(value)
         if known is None:
@@ -55,7 +55,8 @@ def fix_shapes(
         dims = _resolve(value, shapes.get(value.name), axes)
         shape = tuple(
             _axis_name(value, i, names[i] if i < len(names) else d)
-            if isinstance(d, str) or value.name in dynamic or names[i : i + 1] in open_names
+            if isinstance(d, str)
+            or not {value.name, _place(value, i), *names[i : i + 1]}.isdisjoint(dynamic)
             else d
             for i, d in enumerate(dims)
         )
@@ -79,10 +80,36 @@ def fix_shapes(
     return is_open
 
 
+def axis_bounds(
+    network: Network, dynamic: Collection[str] | Mapping[str, int | None]
+) -> dict[str, int]:
+    """The largest extent of every open axis that has one.
+
+    Args:
+        network: After `fix_shapes`.
+        dynamic: Upper bounds by the names of axes or inputs, if any; see `fix_shapes`.
+
+    Raises:
+        InputError: a bound is no extent of a tensor.
+    """
+    bounds: dict[str, int] = {}
+    for name, bound in dynamic.items() if isinstance(dynamic, Mapping) else ():
+        if bound is None:
+            continue
+        if not 1 <= bound < 2**31:
+            raise InputError(f"{name!r} cannot have the upper bound {bound}")
+        for value in network.inputs:
+            for number, axis in enumerate(_dims(value)):
+                if isinstance(axis, str) and name in (axis, value.name, _place(value, number)):
+                    bounds[axis] = min(bound, bounds.get(axis, bound))
+    return dict(sorted(bounds.items()))
+
+
 def _check_dynamic(network: Network, dynamic: Collection[str]) -> None:
     axes = {d for value in network.inputs for d in _dims(value) if isinstance(d, str)} - {"?"}
+    places = {_place(value, i) for value in network.inputs for i in range(len(_dims(value)))}
     for name in dynamic:
-        if name not in axes and name not in network.input_names:
+        if name not in axes and name not in network.input_names and name not in places:
             known = ", ".join(map(repr, [*network.input_names, *sorted(axes)]))
             raise InputError(
                 f"{network.name} has neither an axis nor an input {name!r}",
@@ -91,7 +118,12 @@ def _check_dynamic(network: Network, dynamic: Collection[str]) -> None:
 
 
 def _axis_name(value: onnx.ValueInfoProto, axis: int, name: int | str) -> str:
-    return name if isinstance(name, str) and name != "?" else f"{value.name}:{axis}"
+    return name if isinstance(name, str) and name != "?" else _place(value, axis)
+
+
+def _place(value: onnx.ValueInfoProto, axis: int) -> str:
+    """What an axis without a name is called."""
+    return f"{value.name}:{axis}"
 
 
 def _check_names(network: Network, shapes: Mapping[str, Sequence[int]]) -> None:

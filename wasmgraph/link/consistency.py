@@ -4,8 +4,9 @@ or a name of the linker's."""
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from wasmgraph.bundle import Buffer, Graph, Region, Step, Tensor
+from wasmgraph.bundle import Buffer, Graph, Region, Share, Step, Tensor
 from wasmgraph.dynamic.program import DynamicProgram, all_nodes
 from wasmgraph.errors import ModelError
 from wasmgraph.metadata import DTYPE_NBYTES, MAX_TENSOR_NBYTES
@@ -30,9 +31,14 @@ def check_description(graph: Graph) -> None:
             isinstance(size, int) and 0 <= size <= MAX_TENSOR_NBYTES,
             f"the region {region} of {size} bytes does not fit a 32-bit memory",
         )
-    for kind, tensors in (("input", graph.inputs), ("output", graph.outputs)):
-        for tensor in tensors:
-            _check_tensor(f"{kind} {tensor.name!r}", tensor, sizes)
+    inputs, outputs = _shares(graph)
+    for kind, tensors, shares in (
+        ("input", graph.inputs, inputs),
+        ("output", graph.outputs, outputs),
+    ):
+        _require(len(shares) == len(tensors), f"{len(tensors)} {kind}s have {len(shares)} shares")
+        for tensor, share in zip(tensors, shares, strict=True):
+            _check_tensor(f"{kind} {tensor.name!r}", tensor, share, sizes)
     for kernel in graph.kernels:
         _require(
             isinstance(kernel.symbol, str) and _SYMBOL.fullmatch(kernel.symbol) is not None,
@@ -40,11 +46,27 @@ def check_description(graph: Graph) -> None:
         )
     for number, step in enumerate(graph.steps):
         _check_step(f"step {number}", step, graph, sizes)
+    _check_bounds(graph)
     if graph.dynamic is not None:
         _check_dynamic(graph.dynamic, graph)
 
 
-def _check_tensor(what: str, tensor: Tensor, sizes: dict[Region, int]) -> None:
+def _shares(graph: Graph) -> tuple[Sequence[Share | None], Sequence[Share | None]]:
+    """What one sample has of the inputs and the outputs."""
+    batch = graph.batch
+    if batch is None:
+        return [None] * len(graph.inputs), [None] * len(graph.outputs)
+    _require(graph.dynamic is None, "a dynamic graph has no batch of samples")
+    for tensor, share in zip(graph.inputs, batch.inputs, strict=False):
+        # The batch has as many samples as an input's axis has elements.
+        _require(
+            share is None or share.extent == 1,
+            f"one sample has {share and share.extent} of {tensor.name!r} on the batch axis",
+        )
+    return batch.inputs, batch.outputs
+
+
+def _check_tensor(what: str, tensor: Tensor, share: Share | None, sizes: dict[Region, int]) -> None:
     _check_text(what, tensor.name)
     _require(tensor.dtype in DTYPE_NBYTES, f"{what} has the unknown dtype {tensor.dtype!r}")
     if tensor.buffer is None:
@@ -55,7 +77,7 @@ def _check_tensor(what: str, tensor: Tensor, sizes: dict[Region, int]) -> None:
                 _require(extent >= 0, f"{what} has the extent {extent!r}, which is no count")
         return
     nbytes = DTYPE_NBYTES[tensor.dtype]
-    for extent in tensor.shape:
+    for extent in _sample_shape(what, tensor, share):
         if not isinstance(extent, int) or extent < 0:
             raise _inconsistent(f"{what} has the extent {extent!r}, which is no count")
         nbytes *= extent
@@ -64,6 +86,29 @@ def _check_tensor(what: str, tensor: Tensor, sizes: dict[Region, int]) -> None:
         f"{what} needs {nbytes} bytes, its buffer has {tensor.buffer.nbytes}",
     )
     _check_buffer(what, tensor.buffer, sizes)
+
+
+def _sample_shape(what: str, tensor: Tensor, share: Share | None) -> list[int | str]:
+    """The shape of what lies in the tensor's buffer."""
+    shape = list(tensor.shape)
+    if share is not None:
+        is_open = 0 <= share.axis < len(shape) and isinstance(shape[share.axis], str)
+        _require(is_open, f"{what} has no open axis {share.axis}")
+        _check_text(what, str(shape[share.axis]))
+        shape[share.axis] = share.extent
+    return shape
+
+
+def _check_bounds(graph: Graph) -> None:
+    open_axes = {d for tensor in graph.inputs for d in tensor.shape if isinstance(d, str)}
+    for axis, bound in graph.bounds.items():
+        _require(axis in open_axes, f"the axis {axis!r} has a bound, and no input has it")
+        is_extent = type(bound) is int and 0 < bound < 2**31
+        _require(is_extent, f"the axis {axis!r} has the bound {bound!r}, which is no extent")
+    reserved = graph.reserved_nbytes
+    is_size = 0 <= reserved < 2**32 and reserved % 65536 == 0
+    _require(is_size, f"{reserved} reserved bytes are no pages of a 32-bit memory")
+    _require(not reserved or not graph.threads, "memory is reserved for several threads")
 
 
 def _check_dynamic(program: DynamicProgram, graph: Graph) -> None:

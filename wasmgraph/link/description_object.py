@@ -19,7 +19,7 @@ from wasmgraph.assembler.object_file import (
     write_linked_object,
 )
 from wasmgraph.assembler.opcodes import CALL, END, I32_CONST
-from wasmgraph.bundle import Buffer, Graph, Step, Tensor
+from wasmgraph.bundle import Batch, Buffer, Graph, Step, Tensor
 from wasmgraph.link.regions_object import region_symbol
 from wasmgraph.link.tables import Tables, Word
 from wasmgraph.metadata import DTYPE_NBYTES
@@ -27,7 +27,9 @@ from wasmgraph.metadata import DTYPE_NBYTES
 DESCRIPTION = "wasmgraph_description"
 """The symbol of the tables; the first of them is the executor's `Graph`."""
 
-_ROOT_WORDS = 11
+_ROOT_WORDS = 13
+_NO_BOUND = 2**32 - 1
+_NO_AXIS = 2**32 - 1
 _NO_LOCALS = unsigned(0)
 
 
@@ -35,20 +37,28 @@ def description_object(graph: Graph) -> bytes:
     """The object file: the same graph always gives the same bytes. `graph` must be consistent."""
     steps = [_step(number, step, graph) for number, step in enumerate(graph.steps)]
     tables = Tables(DESCRIPTION, _ROOT_WORDS)
-    engine = "wasmgraph_static" if graph.dynamic is None else "wasmgraph_dynamic"
     axes = open_axes(graph)
     tables.fill_root(
         [
-            Relocation(Fill.ADDRESS_I32, 0, engine),
-            *tables.table([tables.text(name) for name in axes]),
+            Relocation(Fill.ADDRESS_I32, 0, _engine(graph)),
+            *tables.table(
+                [[*tables.text(name), graph.bounds.get(name, _NO_BOUND)] for name in axes]
+            ),
             *_tensors(tables, graph.inputs, axes),
             *_tensors(tables, graph.outputs, axes),
             *_steps(tables, graph.steps),
             *_stages(tables, graph.steps),
+            *_shares(tables, graph.batch),
         ]
     )
     called = {kernel.symbol: kernel.buffers for kernel in graph.kernels}
     return write_linked_object(steps, [tables.data()], called)
+
+
+def _engine(graph: Graph) -> str:
+    if graph.dynamic is not None:
+        return "wasmgraph_dynamic"
+    return "wasmgraph_static" if graph.batch is None else "wasmgraph_batch"
 
 
 def _step_symbol(number: int) -> str:
@@ -110,6 +120,14 @@ def _stages(tables: Tables, steps: Sequence[Step]) -> list[Word]:
         if number == 0 or steps[number - 1].stage != step.stage
     ]
     return tables.table(firsts)
+
+
+def _shares(tables: Tables, batch: Batch | None) -> list[Word]:
+    """Of a table of `Share`: of the inputs, then of the outputs."""
+    shares = () if batch is None else (*batch.inputs, *batch.outputs)
+    return tables.table(
+        [[_NO_AXIS, 0] if share is None else [share.axis, share.extent] for share in shares]
+    )
 
 
 def _address(buffer: Buffer) -> Relocation:

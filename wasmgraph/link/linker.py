@@ -36,12 +36,15 @@ def link_module(
     exports: Sequence[str],
     *,
     threads: bool,
+    fixed_nbytes: int | None = None,
 ) -> bytes:
     """Link the executor with objects (names in `folder`).
 
     Args:
         exports: The functions to export.
         threads: Whether the memory is to be shared, and imported from the host.
+        fixed_nbytes: How large the memory is from the start, and for ever: whole pages. Without it
+            as large as the data, and it grows.
 
     Raises:
         ToolchainError: the linker cannot be started or fails, or a symbol is not defined.
@@ -61,6 +64,7 @@ def link_module(
         *("-z", f"stack-size={STACK_NBYTES}"),
         *(f"--export={name}" for name in exports),
         *(_THREADS if threads else ()),
+        *(_fixed(fixed_nbytes) if fixed_nbytes is not None else ()),
         *("-o", _OUTPUT),
         *objects,
         str(archive),
@@ -70,6 +74,10 @@ def link_module(
     if status != 0:
         raise _failure(said, status)
     return (folder / _OUTPUT).read_bytes()
+
+
+def _fixed(nbytes: int) -> tuple[str, str]:
+    return f"--initial-memory={nbytes}", f"--max-memory={nbytes}"
 
 
 def _failure(said: str, status: int) -> ToolchainError:

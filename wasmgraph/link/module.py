@@ -15,6 +15,7 @@ from wasmgraph.component.file import check_component
 from wasmgraph.component.interface import DESCRIBE, OUT_OF_MEMORY, REALLOC, RUN
 from wasmgraph.component.sealing import seal
 from wasmgraph.component.wrapping import wrap
+from wasmgraph.dynamic.program import calls
 from wasmgraph.dynamic.tables import nodes_object
 from wasmgraph.errors import ModelError, UnsupportedModelError, WasmgraphError
 from wasmgraph.link.consistency import check_description
@@ -46,7 +47,10 @@ from wasmgraph.wasmfile import (
     check_graph,
     custom_section,
     keep_names,
+    parse_wasm,
 )
+
+PAGE_NBYTES = 65536
 
 Kind = Literal["module", "component"]
 """What a graph is: a module with the graph ABI, or a component of toolchain/wit."""
@@ -112,7 +116,7 @@ def link(
         file_nbytes=len(data),
         code_nbytes=len(data) - graph.params_nbytes,
         weights_nbytes=graph.params_nbytes,
-        arena_nbytes=graph.arena_nbytes,
+        arena_nbytes=graph.arena_nbytes + graph.reserved_nbytes,
         io_nbytes=graph.io_nbytes,
     )
 
@@ -163,8 +167,18 @@ def _build(
         (folder / name).write_bytes(code)
     write_regions_object(folder / "regions.o", bundle.graph, bundle.params)
     reporter.log(f"link ({len(bundle.graph.steps)} steps, {len(bundle.params)} weight bytes)")
+    names = [*objects, "regions.o"]
     exports = (INITIALIZE, *_COMPONENT_FUNCTIONS) if component else _MODULE_FUNCTIONS
-    data = link_module(rust, archive, [*objects, "regions.o"], folder, exports, threads=threads)
+    data = link_module(rust, archive, names, folder, exports, threads=threads)
+    if bundle.graph.reserved_nbytes and not component:
+        # How much the data take shows only now. What follows them is the C library's to give out.
+        # A component's memory also holds copies of what its host passes, which nobody has measured.
+        memory = parse_wasm(data).memory
+        assert memory is not None
+        nbytes = memory.minimum * PAGE_NBYTES + bundle.graph.reserved_nbytes
+        data = link_module(
+            rust, archive, names, folder, exports, threads=threads, fixed_nbytes=nbytes
+        )
     # Profilers want the kernels' names. Those of Rust's functions are 20 to 25 KB, a fifth of the
     # executor, and are of use to nobody who runs a model.
     symbols = {kernel.symbol for kernel in bundle.graph.kernels}
@@ -200,13 +214,15 @@ def _metadata(graph: Graph, code_nbytes: int, rust: RustToolchain) -> Metadata:
         sizes=Sizes(
             code_nbytes,
             graph.params_nbytes,
-            graph.arena_nbytes,
+            graph.arena_nbytes + graph.reserved_nbytes,
             graph.io_nbytes,
             graph.wide_nbytes,
         ),
         kernels=tuple(KernelInfo(k.symbol, k.description) for k in graph.kernels),
         dynamic=graph.dynamic is not None,
         steps=_stages(graph.steps),
+        calls={} if graph.dynamic is None else calls(graph.dynamic),
+        bounds=graph.bounds,
         rounded=graph.rounded,
     )
 
@@ -231,7 +247,8 @@ def _check_sizes(bundle: Bundle) -> None:
             f"the bundle has {len(bundle.params)} bytes of weights, "
             f"its graph.json expects {graph.params_nbytes}"
         )
-    needed = graph.params_nbytes + graph.io_nbytes + graph.arena_nbytes + _EXECUTOR_NBYTES
+    needed = sum((graph.params_nbytes, graph.io_nbytes, graph.arena_nbytes, graph.reserved_nbytes))
+    needed += _EXECUTOR_NBYTES
     if needed > _MEMORY_NBYTES:
         raise UnsupportedModelError(
             f"the graph needs {needed} bytes of memory, 32-bit WebAssembly has {_MEMORY_NBYTES}"

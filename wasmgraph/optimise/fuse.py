@@ -130,14 +130,22 @@ class _Grouping:
 
     def _grow(self, start: int, is_anchor: bool) -> Group:
         ops = self.graph.ops
-        members = [start]
+        members, grown = [start], {start}
+        made, operands = set(ops[start].outputs), dict[int, None]()
+        if not is_anchor:
+            operands = self._read_from_outside([start], made, start, is_anchor)
         exit_value = ops[start].outputs[0]
         shape = self.graph.tensors[exit_value].shape
         while True:
-            region = self._region(exit_value, shape, members, is_anchor)
-            if region is None or len(self._operands([*members, *region], is_anchor)) > MAX_OPERANDS:
+            region = self._region(exit_value, shape, start, grown, is_anchor)
+            if region is None:
+                break
+            made.update(t for m in region for t in ops[m].outputs)
+            operands = operands | self._read_from_outside(region, made, start, is_anchor)
+            if len(operands) > MAX_OPERANDS:
                 break
             members += region
+            grown.update(region)
             exit_value = ops[region[-1]].outputs[0]
         while len(members) > 1 and ops[members[-1]].outputs[0] in self.dequantised:
             members.pop()
@@ -160,21 +168,21 @@ class _Grouping:
         )
 
     def _region(
-        self, value: int, shape: tuple[int, ...], members: list[int], is_anchor: bool
+        self, value: int, shape: tuple[int, ...], start: int, grown: set[int], is_anchor: bool
     ) -> list[int] | None:
         """The fewest ops after `value` whose only value read elsewhere is the last one's."""
-        if value in self.outputs or self._is_integer_sum(members):
+        if value in self.outputs or self._is_integer_sum(start):
             return None
         region: list[int] = []
         inside = {value}
-        is_float = is_anchor and not _is_integer(self.graph.ops[members[0]])
+        is_float = is_anchor and not _is_integer(self.graph.ops[start])
         pending = sorted(self.readers.get(value, []))
         while pending and len(region) < MAX_REGION:
             index = pending.pop(0)
             op = self.graph.ops[index]
             if (
                 index in self.taken
-                or index in members
+                or index in grown
                 or self._steps(op) is None
                 or self.graph.tensors[op.outputs[0]].shape != shape
                 or (is_anchor and self._is_costly(op))
@@ -195,9 +203,9 @@ class _Grouping:
             pending = sorted(set(pending) | set(self.readers.get(result, [])))
         return None
 
-    def _is_integer_sum(self, members: list[int]) -> bool:
+    def _is_integer_sum(self, start: int) -> bool:
         """Whether a group starts with sums that stay integers, after which nothing fits."""
-        first = self.graph.ops[members[0]]
+        first = self.graph.ops[start]
         return _is_integer(first) and self.graph.tensors[first.outputs[0]].dtype == "int32"
 
     def _is_costly(self, op: Op) -> bool:
@@ -207,18 +215,24 @@ class _Grouping:
     def _operands(self, members: list[int], is_anchor: bool) -> list[int]:
         made = {t for m in members for t in self.graph.ops[m].outputs}
         chained = members[1:] if is_anchor else members
+        return list(self._read_from_outside(chained, made, members[0], is_anchor))
+
+    def _read_from_outside(
+        self, chained: list[int], made: set[int], start: int, is_anchor: bool
+    ) -> dict[int, None]:
+        """What these steps of a chain read that its group has not made, in order."""
         found: dict[int, None] = {}
         for member in chained:
             description = steps_of(self.graph.ops[member], self.graph)
             assert description is not None
             for tensor in description.tensors:
                 if tensor not in made:
-                    found[self._source(tensor, members, is_anchor)] = None
-        return list(found)
+                    found[self._source(tensor, start, is_anchor)] = None
+        return found
 
-    def _source(self, tensor: int, members: list[int], is_anchor: bool) -> int:
+    def _source(self, tensor: int, start: int, is_anchor: bool) -> int:
         """What a chain reads where it needs a tensor: the integers where those are dequantised."""
-        may_convert = not is_anchor or _is_integer(self.graph.ops[members[0]])
+        may_convert = not is_anchor or _is_integer(self.graph.ops[start])
         index = self.dequantised.get(tensor)
         return self.graph.ops[index].inputs[0] if may_convert and index is not None else tensor
 

@@ -16,6 +16,7 @@ class Options:
             same bit by bit.
         fused: Prefer shapes of kernels that suit multiplications and additions in one instruction,
             as relaxed SIMD has them.
+        by_sample: Compile a model that treats every sample of a batch alone for one of them.
         small_weights: Store weights of products in fewer bytes than float32 where that loses
             nothing.
     """
@@ -23,6 +24,7 @@ class Options:
     winograd: bool = True
     threads: bool = False
     fused: bool = False
+    by_sample: bool = True
     small_weights: bool = True
 
 

@@ -116,7 +116,7 @@ class Graph:
             ValueError: the graph is closed.
         """
         self._check_open()
-        arrays = check_inputs(self.inputs, inputs)
+        arrays = check_inputs(self.inputs, inputs, self.metadata.bounds)
         instance = self._take()
         try:
             results = instance.run(arrays)

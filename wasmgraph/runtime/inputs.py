@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -26,12 +27,17 @@ class _Mismatch(Exception):  # noqa: N818 - never leaves this module
         self.hint = hint
 
 
-def check_inputs(specs: Sequence[TensorSpec], given: Mapping[str, object]) -> list[Array]:
+def check_inputs(
+    specs: Sequence[TensorSpec],
+    given: Mapping[str, object],
+    bounds: Mapping[str, int] = MappingProxyType({}),
+) -> list[Array]:
     """The arrays of `given` in the order of `specs`.
 
     Args:
         specs: The graph's inputs.
         given: An array (any strides or byte order), number or nested list per input name.
+        bounds: The largest extents of open axes that have one, by the axis' name.
 
     Raises:
         InputError: inputs are missing, extra, misnamed, or of the wrong dtype or shape; the message
@@ -57,7 +63,7 @@ def check_inputs(specs: Sequence[TensorSpec], given: Mapping[str, object]) -> li
             if mismatch.hint:
                 hints.append(mismatch.hint)
     if not problems:
-        problems = _contradictions(specs, arrays)
+        problems = [*_contradictions(specs, arrays), *_excesses(specs, arrays, bounds)]
     if problems:
         if len(hints) < len(problems):
             takes = ", ".join(map(str, specs)) or "no inputs"
@@ -108,6 +114,18 @@ def _contradictions(specs: Sequence[TensorSpec], arrays: Sequence[Array]) -> lis
                     f"{spec.name!r}"
                 )
     return problems
+
+
+def _excesses(
+    specs: Sequence[TensorSpec], arrays: Sequence[Array], bounds: Mapping[str, int]
+) -> list[str]:
+    """Axes that are larger than the graph was compiled for."""
+    return [
+        f"axis {axis!r} is {extent} in input {spec.name!r}, and at most {bounds[axis]}"
+        for spec, array in zip(specs, arrays, strict=True)
+        for axis, extent in zip(spec.shape, array.shape, strict=True)
+        if isinstance(axis, str) and extent > bounds.get(axis, extent)
+    ]
 
 
 def _from_python(value: object, expected: np.dtype[np.generic]) -> Array:

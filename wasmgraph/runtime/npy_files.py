@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,11 @@ import numpy as np
 from wasmgraph.errors import InferenceError
 from wasmgraph.metadata import MAX_TENSOR_NBYTES, NARROW_DTYPES
 from wasmgraph.runtime.base import Array, TensorSpec
+
+# A header is a Python literal, which numpy leaves to Python's parsers.
+_UNREADABLE = (
+    *(OSError, ValueError, TypeError, SyntaxError, TokenError, RecursionError, MemoryError),
+)
 
 
 def write_tensor(path: Path, array: Array, spec: TensorSpec) -> None:
@@ -35,7 +41,7 @@ def read_tensor(path: Path, spec: TensorSpec) -> Array:
             data = file.read(nbytes + 1)
     except FileNotFoundError:
         raise InferenceError(f"the graph wrote no output {spec.name!r}") from None
-    except (OSError, ValueError) as error:
+    except _UNREADABLE as error:
         reason = str(error)[:200]
         raise InferenceError(f"the graph's output {spec.name!r} is not NPY: {reason}") from error
     if len(data) != nbytes:

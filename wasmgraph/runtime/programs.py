@@ -36,7 +36,7 @@ def find_program(engine: str, variable: str, names: Sequence[str], fix: str) -> 
         raise ToolchainError(f"{variable} names {configured!r}, which is no program", hint=fix)
     raise ToolchainError(
         f"the runtime {engine!r} needs {' or '.join(names)}, which is not on PATH",
-        hint=f"{fix} ({variable} may name it)",
+        hint=f"{fix}; {variable} may name it",
     )
 
 

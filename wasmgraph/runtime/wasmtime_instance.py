@@ -24,7 +24,7 @@ from wasmgraph.errors import (
     WasmgraphError,
 )
 from wasmgraph.metadata import ABI_VERSION, MAX_TENSOR_NBYTES
-from wasmgraph.runtime.base import Array, TensorSpec, printable
+from wasmgraph.runtime.base import ANY_SHAPE, Array, TensorSpec, printable
 from wasmgraph.runtime.crew import Crew, settle
 from wasmgraph.runtime.limits import format_size, speaks_of_memory
 from wasmgraph.runtime.wasmtime_memory import GuestMemory, OwnMemory, SharedMemory
@@ -96,6 +96,11 @@ class WasmtimeInstance:
             self._report("the graph has no memory left for a thread's stack")
         return _Helper(self._program, shared, stack + HELPER_STACK_NBYTES, thread)
 
+    @property
+    def memory_nbytes(self) -> int:
+        """The size of its linear memory, which never shrinks."""
+        return self._memory.nbytes()
+
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """Run once; see the interface."""
         began = time.perf_counter()
@@ -129,12 +134,15 @@ class WasmtimeInstance:
 
     def _output_shape(self, index: int, spec: TensorSpec) -> tuple[int, ...]:
         """The shape of an output after a run, which fits what the graph says of it."""
-        rank = self._call("wg_output_shape", index, 0)
+        if spec.shape == ANY_SHAPE or self._dims == 0:
+            if self._call("wg_output_shape", index, 0) > MAX_RANK:
+                self._report(f"the graph gives output {spec.name!r} no shape")
+            self._scratch()
+        # Of a rank that is known there is room for it, and a call takes ten microseconds.
+        rank = self._call("wg_output_shape", index, self._dims)
         if rank > MAX_RANK:
             self._report(f"the graph gives output {spec.name!r} no shape")
-        place, _ = self._scratch()
-        self._call("wg_output_shape", index, place)
-        shape = tuple(int(extent) for extent in self._scratch()[1][:rank])
+        shape = tuple(self._scratch()[1][:rank].tolist())
         if not spec.fits(shape) or min(shape, default=0) < 0:
             raise InferenceError(f"the graph says that output {spec} has the shape {list(shape)}")
         return shape

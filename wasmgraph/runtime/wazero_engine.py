@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import tempfile
 from pathlib import Path
@@ -21,6 +22,7 @@ from wasmgraph.runtime.programs import find_program, host_sources
 
 COMMAND = "./cmd/wasmgraph-host"
 PROGRAM = "wasmgraph-host"
+MODULE = "github.com/tetratelabs/wazero"
 FIX = "install Go 1.24 or newer: apt-get install golang, or go.dev/dl"
 CAPABILITIES = Capabilities(
     simd=True, relaxed_simd=False, threads=False, memory_limit=True, time_limit=True
@@ -48,12 +50,13 @@ def examine(name: str) -> EngineStatus:
     """What this machine has of it, without building; see `wasmgraph.runtime.registry`."""
     try:
         go = _go(name)
-        built = _place(go, host_sources("go", "go.mod"))
+        sources = host_sources("go", "go.mod")
+        built = _place(go, sources)
     except ToolchainError as error:
         return EngineStatus(name, False, None, error.message, error.hint or FIX, None)
     if not built.is_file():
         detail = f"built with {go} at its first use"
-        return EngineStatus(name, True, None, detail, None, CAPABILITIES)
+        return EngineStatus(name, True, _wanted_version(sources), detail, None, CAPABILITIES)
     return examine_hosted(name, lambda: find_engine(name), lambda: str(built), FIX)
 
 
@@ -73,7 +76,7 @@ def _place(go: Path, sources: Path) -> Path:
             "there is no home folder in which wazero's host can be built",
             hint="export XDG_CACHE_HOME=/a/folder/you/can/write",
         )
-    return folder / "hosts" / f"wazero-{digest.hexdigest()[:32]}" / PROGRAM
+    return folder / "hosts" / f"wazero-{digest.hexdigest()[:16]}" / PROGRAM
 
 
 def _go_version(go: Path) -> str:
@@ -84,6 +87,12 @@ def _go_version(go: Path) -> str:
     except (OSError, subprocess.SubprocessError) as error:
         raise ToolchainError(f"{go} does not run: {error}", hint=FIX) from error
     return done.stdout
+
+
+def _wanted_version(sources: Path) -> str | None:
+    """wazero's version as the sources ask for it."""
+    match = re.search(rf"{re.escape(MODULE)} (v\S+)", (sources / "go.mod").read_text())
+    return match[1] if match else None
 
 
 def _build(go: Path, sources: Path, built: Path) -> None:

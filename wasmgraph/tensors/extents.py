@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from wasmgraph.errors import InputError
 from wasmgraph.runtime.base import TensorSpec
@@ -13,6 +15,16 @@ BATCH = 2
 
 SIZES = (32, 64, 224, 512)
 """What the other axes get, in the order of trying: many models take only some sizes."""
+
+RARER_SIZES = (28, 96, 112, 128, 160, 192, 256, 299, 320, 384, 416, 448, 480, 640)
+"""What pictures that models take are large, besides."""
+
+MOST_PROPOSALS = 200
+MOST_ELEMENTS = 2**22
+"""Of all inputs together, so that none of the proposals takes minutes."""
+
+_DEVIATION = 3
+"""As many sizes later in the list comes a proposal in which an axis has an extent of its own."""
 
 
 def with_shapes(
@@ -35,18 +47,78 @@ def with_shapes(
         for axis, extent in zip(by_name[name].shape, shape, strict=True):
             if isinstance(axis, str) and axes.setdefault(axis, extent) != extent:
                 raise InputError(f"axis {axis!r} is given as {axes[axis]} and as {extent}")
-    return _filled(specs, axes)
+    return filled(specs, axes)
 
 
-def made_up(specs: Sequence[TensorSpec], size: int) -> tuple[TensorSpec, ...]:
-    """The inputs with `BATCH` for every batch axis and `size` for the other open ones."""
-    axes = {
-        axis: BATCH if _is_batch(spec, number, axis) else size
-        for spec in specs
-        for number, axis in reversed(list(enumerate(spec.shape)))
-        if isinstance(axis, str)
-    }
-    return _filled(specs, axes)
+def proposals(
+    specs: Sequence[TensorSpec],
+    hints: Sequence[int] = (),
+    bounds: Mapping[str, int] = MappingProxyType({}),
+) -> Iterator[tuple[TensorSpec, ...]]:
+    """The inputs with made up extents for the open axes: what suits most models comes first.
+
+    At first all batch axes have `BATCH` and all others one size: of `SIZES`, `hints`,
+    `RARER_SIZES`. Among the later ones are those where some axis differs: one that does not look
+    like a batch but is one, a batch of 1, several sizes.
+
+    Args:
+        specs: As the graph has them.
+        hints: Sizes that the model suggests.
+        bounds: The largest extents of axes that have one; what would be more is that.
+    """
+    axes = _open_axes(specs)
+    sizes = list(dict.fromkeys((*SIZES, *hints, *RARER_SIZES)))
+    seen: set[tuple[int, ...]] = set()
+    for cost in range(len(sizes) + _DEVIATION * len(sizes)):
+        for deviations in range(cost // _DEVIATION + 1):
+            number = cost - _DEVIATION * deviations
+            if number >= len(sizes):
+                continue
+            choices = [_choices(is_batch, sizes, number) for is_batch in axes.values()]
+            for extents in _deviating(choices, deviations):
+                given = {
+                    axis: min(extent, bounds.get(axis, extent))
+                    for axis, extent in zip(axes, extents, strict=True)
+                }
+                proposal, key = filled(specs, given), tuple(given.values())
+                if key in seen or sum(map(_elements, proposal)) > MOST_ELEMENTS:
+                    continue
+                seen.add(key)
+                yield proposal
+                if len(seen) == MOST_PROPOSALS:
+                    return
+
+
+def _choices(is_batch: bool, sizes: Sequence[int], number: int) -> list[int]:
+    """What an axis can have where the others have that size, the likeliest first."""
+    if is_batch:
+        return [BATCH, 1, sizes[number]]
+    return list(dict.fromkeys((sizes[number], BATCH, 1, *sizes)))
+
+
+def _deviating(choices: Sequence[Sequence[int]], deviations: int) -> Iterator[tuple[int, ...]]:
+    """The ways to take an element of each whose numbers have that sum."""
+    if not choices:
+        if deviations == 0:
+            yield ()
+        return
+    for number, choice in enumerate(choices[0][: deviations + 1]):
+        for rest in _deviating(choices[1:], deviations - number):
+            yield (choice, *rest)
+
+
+def _elements(spec: TensorSpec) -> int:
+    return math.prod(spec.extents)
+
+
+def _open_axes(specs: Sequence[TensorSpec]) -> dict[str, bool]:
+    """Every open axis, and whether it looks like a batch."""
+    axes: dict[str, bool] = {}
+    for spec in specs:
+        for number, axis in enumerate(spec.shape):
+            if isinstance(axis, str):
+                axes[axis] = axes.get(axis, False) or _is_batch(spec, number, axis)
+    return axes
 
 
 def _is_batch(spec: TensorSpec, number: int, axis: str) -> bool:
@@ -55,7 +127,8 @@ def _is_batch(spec: TensorSpec, number: int, axis: str) -> bool:
     return number == 0 and len(spec.shape) > 1
 
 
-def _filled(specs: Sequence[TensorSpec], axes: Mapping[str, int]) -> tuple[TensorSpec, ...]:
+def filled(specs: Sequence[TensorSpec], axes: Mapping[str, int]) -> tuple[TensorSpec, ...]:
+    """The inputs with these extents for the axes that are named."""
     return tuple(
         replace(spec, shape=tuple(axes.get(d, d) if isinstance(d, str) else d for d in spec.shape))
         for spec in specs

@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO
 
 import numpy as np
@@ -25,6 +26,9 @@ from wasmgraph.tensors.images import ImageOptions, read_image
 from wasmgraph.tensors.random import random_input
 
 RANDOM = "random:"
+
+_UNPARSABLE = (SyntaxError, TypeError, TokenError)
+"""What comes of an NPY header that is no Python literal, in which numpy looks for one."""
 
 
 def read_input(source: str, spec: TensorSpec, image: ImageOptions | None = None) -> Array:
@@ -59,7 +63,7 @@ def read_input(source: str, spec: TensorSpec, image: ImageOptions | None = None)
         return check_inputs([spec], {spec.name: reader(path, spec)})[0]
     except InputError as error:
         raise InputError(f"{path}: {error.message}", error.hint) from error
-    except (OSError, ValueError, EOFError, MemoryError, RecursionError) as error:
+    except (OSError, ValueError, EOFError, MemoryError, RecursionError, *_UNPARSABLE) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise InputError(f"{path} cannot be read: {reason}") from error
 

@@ -23,20 +23,46 @@ fn declared() -> &'static mut Vec<Option<Vec<i64>>> {
 /// Declares that input `i` has this shape, and returns where its bytes go.
 ///
 /// # Errors
-/// The input has another rank or other extents, or there is no memory left for it.
+/// The input has another rank or other extents, an extent beyond the bound of its axis, or there is no
+/// memory left for it.
 pub fn declare(i: usize, shape: Vec<i64>) -> Result<*mut u8, String> {
     let input = &inputs()[i];
     let known = input.shape();
-    let fits = |(&known, &given): (&i64, &i64)| given == known || known < 0 && given >= 0;
+    let fits = |(&known, &given): (&i64, &i64)| given >= 0 && (given == known || known < 0);
     if shape.len() != known.len() || !known.iter().zip(&shape).all(fits) {
         let expected = describe("shape", known);
-        let found = describe("shape", &shape);
+        // What a host gives are numbers, also below 0.
+        let found: Vec<String> = shape.iter().map(i64::to_string).collect();
+        let found = ["shape [", &found.join(", "), "]"].concat();
         return Err(misfit(input, &expected, &found));
     }
+    check_bounds(input, &shape)?;
     let address = (engine().declare)(i, &shape)
         .map_err(|reason| ["input '", input.name(), "': ", &reason].concat())?;
     declared()[i] = Some(shape);
     Ok(address)
+}
+
+fn check_bounds(input: &Tensor, shape: &[i64]) -> Result<(), String> {
+    for (&known, &extent) in input.shape().iter().zip(shape) {
+        let axis = match usize::try_from(-1 - known) {
+            Ok(axis) => &axes()[axis],
+            Err(_) => continue,
+        };
+        if let Some(most) = axis.most().filter(|&most| extent > most) {
+            let (most, found) = (most.to_string(), extent.to_string());
+            let parts = [
+                "axis '",
+                axis.name(),
+                "' is at most ",
+                &most,
+                ", not ",
+                &found,
+            ];
+            return Err([&parts.concat(), " (input '", input.name(), "')"].concat());
+        }
+    }
+    Ok(())
 }
 
 fn misfit(input: &Tensor, expected: &str, found: &str) -> String {
@@ -84,7 +110,7 @@ pub fn check_inputs() -> Result<(), String> {
 
 fn contradiction(axis: usize, a: &Tensor, first: i64, b: &Tensor, second: i64) -> String {
     let (first, second) = (first.to_string(), second.to_string());
-    let name = axes()[axis].get();
+    let name = axes()[axis].name();
     [
         "axis '",
         name,
@@ -104,7 +130,7 @@ fn contradiction(axis: usize, a: &Tensor, first: i64, b: &Tensor, second: i64) -
 /// "float32 [N, 3, 224, 224]"
 pub fn describe(dtype: &str, shape: &[i64]) -> String {
     let extent = |&extent: &i64| match usize::try_from(-1 - extent) {
-        Ok(axis) if axis < axes().len() => axes()[axis].get().to_string(),
+        Ok(axis) if axis < axes().len() => axes()[axis].name().to_string(),
         _ => extent.to_string(),
     };
     let extents: Vec<String> = shape.iter().map(extent).collect();
@@ -116,6 +142,27 @@ fn tensor(list: &'static [Tensor], i: u32, kind: &str) -> Result<&'static Tensor
         let (i, n) = (i.to_string(), list.len().to_string());
         ["no ", kind, " ", &i, ": the graph has ", &n].concat()
     })
+}
+
+/// Checks that `count` numbers at an address that the host gives are within memory.
+fn check_place(numbers: *const i64, count: usize) -> Result<(), String> {
+    #[cfg(target_arch = "wasm32")]
+    let end = core::arch::wasm32::memory_size(0) as u64 * 65536;
+    #[cfg(not(target_arch = "wasm32"))]
+    let end = u64::MAX;
+    if numbers as u64 + 8 * count as u64 > end {
+        let place = (numbers as usize).to_string();
+        let count = count.to_string();
+        return Err([
+            "there are no ",
+            &count,
+            " numbers at ",
+            &place,
+            " in memory",
+        ]
+        .concat());
+    }
+    Ok(())
 }
 
 /// Keeps an error's text for the host; a success clears the last one.
@@ -141,7 +188,8 @@ pub extern "C" fn wg_abi() -> i32 {
 /// address to write its bytes to, or null on error.
 ///
 /// # Safety
-/// `dims` points to `rank` numbers; it is not read where `rank` is not the input's.
+/// `dims` points to `rank` numbers. It is not read where `rank` is not the input's, nor where it points
+/// outside of memory.
 #[no_mangle]
 pub unsafe extern "C" fn wg_input(i: u32, dims: *const i64, rank: i32) -> *mut u8 {
     let address = tensor(inputs(), i, "input").and_then(|input| {
@@ -153,6 +201,7 @@ pub unsafe extern "C" fn wg_input(i: u32, dims: *const i64, rank: i32) -> *mut u
             let found = ["rank ", &rank.to_string()].concat();
             return Err(misfit(input, &describe("shape", known), &found));
         }
+        check_place(dims, known.len())?;
         // A host's own array of numbers need not be aligned.
         let shape = (0..known.len()).map(|k| dims.add(k).read_unaligned());
         declare(i as usize, shape.collect())
@@ -194,17 +243,19 @@ pub extern "C" fn wg_output(i: u32) -> *mut u8 {
 /// Writes output `i`'s shape to `dims` (unless that is null) and returns its rank, or -1 on error.
 ///
 /// # Safety
-/// `dims` is null or has room for as many numbers as the output has axes.
+/// `dims` is null or has room for as many numbers as the output has axes. Nothing is written where it
+/// points outside of memory.
 #[no_mangle]
 pub unsafe extern "C" fn wg_output_shape(i: u32, dims: *mut i64) -> i32 {
     let given = tensor(outputs(), i, "output").and_then(|_| (engine().output)(i as usize));
-    let rank = given.map(|given| {
-        for (k, &extent) in given.dims.iter().enumerate() {
-            if !dims.is_null() {
+    let rank = given.and_then(|given| {
+        if !dims.is_null() {
+            check_place(dims, given.dims.len())?;
+            for (k, &extent) in given.dims.iter().enumerate() {
                 dims.add(k).write_unaligned(extent);
             }
         }
-        given.dims.len() as i32
+        Ok(given.dims.len() as i32)
     });
     answer(rank, -1)
 }

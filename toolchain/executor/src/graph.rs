@@ -66,6 +66,24 @@ impl Text {
     }
 }
 
+/// An axis without a fixed extent.
+#[repr(C)]
+pub struct Axis {
+    name: Text,
+    most: u32,
+}
+
+impl Axis {
+    pub fn name(&self) -> &'static str {
+        self.name.get()
+    }
+
+    /// Its largest extent, if it has a bound.
+    pub fn most(&self) -> Option<i64> {
+        Some(self.most.into()).filter(|_| self.most != u32::MAX)
+    }
+}
+
 /// An input or output of the graph.
 #[repr(C)]
 pub struct Tensor {
@@ -98,6 +116,17 @@ impl Tensor {
         unsafe { from_raw_parts(self.dims, self.rank) }
     }
 }
+
+/// Which part of a tensor one sample of a batch has.
+#[repr(C)]
+pub struct Share {
+    /// On which axis the samples lie one after the other; `NO_AXIS` where they all have the whole.
+    pub axis: usize,
+    /// The extent of that axis for one sample.
+    pub extent: usize,
+}
+
+pub const NO_AXIS: usize = usize::MAX;
 
 /// One kernel call, its addresses included.
 #[repr(C)]
@@ -145,7 +174,8 @@ pub struct Given {
     pub dims: Vec<i64>,
 }
 
-/// What runs a graph: its steps where every shape is known, its nodes where some are not.
+/// What runs a graph: its steps where every shape is known, for each sample of a batch where only
+/// their number is not, or its nodes.
 pub struct Engine {
     /// Where the bytes of input i go, which has these extents.
     pub declare: fn(usize, &[i64]) -> Result<*mut u8, String>,
@@ -159,12 +189,14 @@ pub struct Engine {
 struct Graph {
     /// An `Engine`, which is Rust's own.
     engine: *const c_void,
-    axes: Table<Text>,
+    axes: Table<Axis>,
     inputs: Table<Tensor>,
     outputs: Table<Tensor>,
     steps: Table<Step>,
     #[cfg_attr(not(feature = "threads"), allow(dead_code))]
     stages: Table<usize>,
+    /// Of the inputs, then of the outputs; empty where the graph is not for one sample of a batch.
+    shares: Table<Share>,
 }
 
 #[cfg(target_os = "wasi")]
@@ -199,6 +231,7 @@ mod empty {
         outputs: Table::EMPTY,
         steps: Table::EMPTY,
         stages: Table::EMPTY,
+        shares: Table::EMPTY,
     };
 }
 
@@ -207,9 +240,9 @@ pub fn engine() -> &'static Engine {
     unsafe { &*GRAPH.engine.cast::<Engine>() }
 }
 
-/// The names of axes that are not fixed.
+/// The axes that are not fixed.
 #[allow(unused_unsafe)]
-pub fn axes() -> &'static [Text] {
+pub fn axes() -> &'static [Axis] {
     unsafe { GRAPH.axes.get() }
 }
 
@@ -233,4 +266,10 @@ pub fn steps() -> &'static [Step] {
 #[allow(unused_unsafe)]
 pub fn stages() -> &'static [usize] {
     unsafe { GRAPH.stages.get() }
+}
+
+/// What one sample has of every input and every output.
+#[allow(unused_unsafe)]
+pub fn shares() -> (&'static [Share], &'static [Share]) {
+    unsafe { GRAPH.shares.get() }.split_at(inputs().len())
 }

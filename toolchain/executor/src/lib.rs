@@ -6,6 +6,7 @@
 //!
 //! * `graph`: what a graph is made of, and the graph itself;
 //! * `schedule`: the order of the steps; `pool`: the same with several threads;
+//! * `batch`: graphs for one sample, which run once per sample of a batch;
 //! * `abi`: the functions a host calls, version 1 of the ABI;
 //! * `command`: `_start`, that is `wasmtime run model.wasm < input.npy > output.npy`;
 //! * `component`: the functions of a component, instead of those of `abi` and `command`;
@@ -19,6 +20,7 @@
 #![cfg_attr(not(target_os = "wasi"), allow(dead_code))]
 
 mod abi;
+mod batch;
 mod command;
 #[cfg(any(feature = "component", test))]
 mod component;

@@ -5,16 +5,20 @@
 //! come: a thread that is late finds less to do, and one that never comes is not missed. So one thread
 //! is enough, and it runs the steps in order.
 //!
+//! Where the steps run several times (`Rounds`), the stages of every round follow those of the one
+//! before; whoever ends a round's last step makes the turn to the next.
+//!
 //! Only the first thread allocates (std was built for one thread): kernels that call the workspace
 //! are alone in their stage, and stages follow each other.
 
+use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
 use crate::graph::{stages, steps};
-use crate::schedule::{Failure, STOPPED};
+use crate::schedule::{one_by_one, Failure, Rounds, ONCE, STOPPED};
 
-/// The stage under way in the upper half; in the lower one how many of its steps were claimed from the
-/// front, then, in the lowest 16 bits, from the back.
+/// The stage under way, counted through all rounds, in the upper half; in the lower one how many of
+/// its steps were claimed from the front, then, in the lowest 16 bits, from the back.
 ///
 /// Threads that claim from different ends get, stage after stage, neighbouring parts of the tensors,
 /// which they find in their own caches.
@@ -25,6 +29,18 @@ static DONE: AtomicU32 = AtomicU32::new(0);
 static SLEEPERS: AtomicU32 = AtomicU32::new(0);
 /// The first failed step in the upper half, its code in the lower one; 0 while there is none.
 static FAILED: AtomicU64 = AtomicU64::new(0);
+/// How many stages all rounds of the run have. None is reached before it begins or once it failed.
+static TOTAL: AtomicU32 = AtomicU32::new(0);
+/// A claim of no stage of any run.
+const NOWHERE: u64 = (u32::MAX as u64) << 32;
+
+struct Turn(UnsafeCell<fn(usize)>);
+
+// The first thread writes it before a run begins.
+unsafe impl Sync for Turn {}
+
+/// `Rounds::turn` of the run under way.
+static TURN: Turn = Turn(UnsafeCell::new(ONCE.turn));
 /// How many runs have begun.
 static RUNS: AtomicU32 = AtomicU32::new(0);
 /// Not 0 from `wg_stop` on: the instance is of no further use.
@@ -88,8 +104,14 @@ impl End {
     }
 }
 
+/// Whether all rounds are over, or the run has failed.
+fn is_over(stage: usize) -> bool {
+    stage >= TOTAL.load(SeqCst) as usize
+}
+
 /// The first step of a stage, and how many there are.
 fn extent(stage: usize) -> (usize, u32) {
+    let stage = stage % stages().len();
     let first = stages()[stage];
     let end = stages().get(stage + 1).copied().unwrap_or(steps().len());
     (first, (end - first) as u32)
@@ -99,7 +121,18 @@ fn extent(stage: usize) -> (usize, u32) {
 ///
 /// # Safety
 /// As `schedule::run`; no thread of an earlier run is still at work.
-pub unsafe fn run() -> Result<(), Failure> {
+pub unsafe fn run(rounds: Rounds) -> Result<(), Failure> {
+    let total = stages().len().checked_mul(rounds.count);
+    match total.map(u32::try_from) {
+        Some(Ok(total)) if total > 0 && total < u32::MAX => TOTAL.store(total, SeqCst),
+        // Nothing to share, or more stages than can be counted.
+        _ => {
+            skip();
+            return one_by_one(rounds);
+        }
+    }
+    *TURN.0.get() = rounds.turn;
+    (rounds.turn)(0);
     DONE.store(0, SeqCst);
     FAILED.store(0, SeqCst);
     CLAIM.store(0, SeqCst);
@@ -116,7 +149,7 @@ pub unsafe fn run() -> Result<(), Failure> {
 
 /// A run that ends before its first step: the threads that wait for it leave.
 pub fn skip() {
-    CLAIM.store((stages().len() as u64) << 32, SeqCst);
+    CLAIM.store(NOWHERE, SeqCst);
     begin();
 }
 
@@ -126,14 +159,13 @@ fn begin() {
     unsafe { wasmgraph_notify((&RUNS as *const AtomicU32).cast()) };
 }
 
-/// Claims and runs steps until all stages have ended.
+/// Claims and runs steps until all stages of all rounds have ended.
 unsafe fn work(thread: u32) {
     let side = End::of(thread);
-    let end = stages().len();
     let mut claim = CLAIM.fetch_add(side.one, SeqCst);
     loop {
         let stage = stage_of(claim);
-        if stage >= end {
+        if is_over(stage) {
             return;
         }
         let (first, count) = extent(stage);
@@ -163,6 +195,10 @@ unsafe fn work(thread: u32) {
 /// Ends a stage and claims a step of the next one; None where the run was stopped.
 fn advance(stage: usize, side: End) -> Option<u64> {
     DONE.store(0, SeqCst);
+    if (stage + 1) % stages().len() == 0 {
+        let turn = unsafe { *TURN.0.get() };
+        turn((stage + 1) / stages().len());
+    }
     let next = ((stage + 1) as u64) << 32;
     let mine = |claim: u64| stage_of(claim) == stage;
     CLAIM
@@ -176,7 +212,7 @@ fn advance(stage: usize, side: End) -> Option<u64> {
 
 /// Whether there is something to do for a thread that comes now: a step, or to leave.
 fn has_work(claim: u64) -> bool {
-    stage_of(claim) >= stages().len() || claimed(claim) < extent(stage_of(claim)).1
+    is_over(stage_of(claim)) || claimed(claim) < extent(stage_of(claim)).1
 }
 
 /// Waits until a later stage has work; a stage of one step belongs to whoever ended the last one.
@@ -206,7 +242,7 @@ fn wake() {
 fn fail(step: usize, code: i32) {
     let failed = (step as u64) << 32 | u64::from(code as u32);
     let _ = FAILED.compare_exchange(0, failed, SeqCst, SeqCst);
-    CLAIM.store((stages().len() as u64) << 32, SeqCst);
+    CLAIM.store(NOWHERE, SeqCst);
     wake();
 }
 

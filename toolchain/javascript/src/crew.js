@@ -10,6 +10,8 @@ import { link } from "./wasi.js";
 const RUN = 0;
 const RETURNED = 1;
 const FAILED = 2;
+/** Instead of a run: the instance is closed. */
+const LEAVE = -1;
 const CONTROL_BYTES = 12;
 
 /** How often to look whether a helper has returned before sleeping: to be woken takes longer than that. */
@@ -21,7 +23,12 @@ export async function startCrew(size, module, memory, makeStack) {
   const workers = [];
   let runs = 0;
   let message;
-  const close = () => workers.forEach((worker) => worker.terminate());
+  const close = () => {
+    // Some engines end no thread that sleeps.
+    Atomics.store(control, RUN, LEAVE);
+    Atomics.notify(control, RUN);
+    workers.forEach((worker) => worker.terminate());
+  };
   try {
     for (let thread = 1; thread <= size; thread++) {
       const stack = makeStack();
@@ -74,6 +81,7 @@ export async function help({ module, memory, control, stack, thread }, post) {
     post();
     for (let run = 1; ; run++) {
       Atomics.wait(control, RUN, run - 1);
+      if (control[RUN] === LEAVE) return;
       try {
         functions.wg_work(stack, thread, run);
       } catch (error) {

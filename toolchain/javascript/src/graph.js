@@ -19,7 +19,7 @@ export async function load(source, options = {}) {
   const program = await prepare(source, options);
   const { name, metadata, threads } = program;
   const { inputs, outputs } = metadata;
-  let isRemote = options.worker ?? (options.timeout > 0 || (threads > 1 && !canWait()));
+  let isRemote = (options.worker ?? options.timeout > 0) || (threads > 1 && !canWait());
   let instance;
   let last;
   let isClosed = false;

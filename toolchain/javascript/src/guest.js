@@ -44,7 +44,7 @@ export async function startGuest({ module, metadata, shared, threads, maxMemory 
   };
 
   /** The error for what was thrown while the graph ran, with the kernel where the stack shows it. */
-  const trapped = ({ message, stack }) => {
+  const trapped = ({ message = "an exception", stack }) => {
     const words = `${stack}`.split(/[^\w$.]+/);
     const { symbol, description } = kernels.find((kernel) => words.includes(kernel.symbol)) ?? {};
     // Every engine has its own words for it.

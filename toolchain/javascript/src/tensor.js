@@ -79,7 +79,8 @@ function convert(values, dtype) {
  *
  * Throws an InputError that lists every problem.
  */
-export function checkInputs(specs, given = {}) {
+export function checkInputs(specs, inputs) {
+  const given = inputs ?? {};
   const owners = {};
   const problems = Object.keys(given)
     .filter((name) => !specs.some((spec) => spec.name === name))

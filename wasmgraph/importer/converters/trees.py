@@ -1,4 +1,7 @@
-"""Tree ensembles of ai.onnx.ml, which the operator library walks."""
+"""Tree ensembles of ai.onnx.ml, which the operator library walks.
+
+That they are trees, `normalise.ensembles` has seen to.
+"""
 
 from __future__ import annotations
 
@@ -71,29 +74,12 @@ class Forest:
         self.nodes[node] = (*self.nodes[node][:2], first, second)
 
     def check(self, features: int, targets: int) -> None:
-        """Raise ValueError where the library would read outside of a row or walk for ever."""
+        """Raise ValueError where the library would read or write outside of a row."""
         used = [node[1] for node in self.nodes if node[0] != _LEAF]
         if used and not 0 <= min(used) <= max(used) < features:
             raise ValueError(f"a tree asks for feature {max(used)}, the input has {features}")
         if self.targets and not 0 <= min(self.targets) <= max(self.targets) < targets:
             raise ValueError(f"a leaf votes for target {max(self.targets)} of {targets}")
-        done = [node[0] == _LEAF for node in self.nodes]
-        for root in self.roots:
-            self._walk(root, done)
-
-    def _walk(self, root: int, done: list[bool]) -> None:
-        """Mark what can be reached; a node that is reached from below itself is in a circle."""
-        path, stack = set(), [(root, False)]
-        while stack:
-            node, left = stack.pop()
-            if left:
-                path.discard(node)
-                done[node] = True
-            elif node in path:
-                raise ValueError("a tree's branches form a circle")
-            elif not done[node]:
-                path.add(node)
-                stack += [(node, True), *((child, False) for child in self.nodes[node][2:])]
 
     def operands(self, dtype: str) -> list[Any]:
         """Nodes, splits, roots, targets and weights as constants."""
@@ -189,8 +175,6 @@ def _forest_by_ids(attrs: Mapping[str, Any], votes: str) -> Forest:
     trees, ids = attrs["nodes_treeids"], attrs["nodes_nodeids"]
     keys = list(zip(trees, ids, strict=True))
     numbers = {key: number for number, key in enumerate(keys)}
-    if len(numbers) < len(keys):
-        raise ValueError("two nodes of a tree have the same number")
     by_leaf: dict[tuple[int, int], list[tuple[int, float]]] = {}
     weights = numbers_of(attrs, f"{votes}_weights", "float64").tolist()
     places = [attrs.get(f"{votes}_{name}", ()) for name in ("treeids", "nodeids", "ids")]
@@ -215,8 +199,6 @@ def _forest_by_ids(attrs: Mapping[str, Any], votes: str) -> Forest:
         forest.connect(number, *both)
         children.update(both)
     forest.roots = [number for number in range(len(keys)) if number not in children]
-    if len(forest.roots) != len(set(trees)):
-        raise ValueError(f"{len(set(trees))} trees have {len(forest.roots)} roots")
     return forest
 
 

@@ -14,7 +14,9 @@ from wasmgraph.bundle import WeightFormat
 from wasmgraph.errors import ModelError
 from wasmgraph.importer.network import Network, subgraphs
 from wasmgraph.importer.normalise.auto_pad import write_out_padding
+from wasmgraph.importer.normalise.bodies import change_bodies
 from wasmgraph.importer.normalise.contrib import expand_contrib
+from wasmgraph.importer.normalise.ensembles import check_ensembles
 from wasmgraph.importer.normalise.expand_quantised import expand_quantised
 from wasmgraph.importer.normalise.fold import fold_constants
 from wasmgraph.importer.normalise.inline import inline_schema_functions
@@ -24,6 +26,7 @@ from wasmgraph.importer.normalise.machine_learning import drop_zip_maps, expand_
 from wasmgraph.importer.normalise.move_quantised import move_quantised
 from wasmgraph.importer.normalise.narrow import store_narrow
 from wasmgraph.importer.normalise.narrow_tables import narrow_tables
+from wasmgraph.importer.normalise.narrow_weights import mentions_narrow, widen_narrow_weights
 from wasmgraph.importer.normalise.operands import check_operands
 from wasmgraph.importer.normalise.round_weights import round_weights
 from wasmgraph.importer.normalise.simplify import (
@@ -33,10 +36,11 @@ from wasmgraph.importer.normalise.simplify import (
 )
 from wasmgraph.importer.normalise.transposed import pad_transposed_convolutions
 from wasmgraph.importer.normalise.unflatten import unflatten_products
-from wasmgraph.importer.normalise.upgrade import upgrade_opset
+from wasmgraph.importer.normalise.upgrade import upgrade_opset, write_older_axes
 from wasmgraph.importer.normalise.widen import widen_halves
 
-_TO_FLOAT32 = (
+FORMING = (
+    check_ensembles,
     drop_zip_maps,
     replace_legacy,
     upgrade_opset,
@@ -46,6 +50,11 @@ _TO_FLOAT32 = (
     expand_machine_learning,
     inline_schema_functions,
     remove_no_ops,
+)
+"""The passes that bring a network into one dialect."""
+
+_TO_FLOAT32 = (
+    *FORMING,
     fold_constants,
     unflatten_products,
     check_operands,
@@ -77,15 +86,47 @@ def normalise_dynamic(network: Network, has_converter: Callable[[onnx.NodeProto]
     Raises:
         ModelError: shapes contradict each other.
     """
+    drop_zip_maps(network)
     replace_legacy(network)
     if not any(any(subgraphs(node)) for node in network.nodes):
         with suppress(ModelError):
             upgrade_opset(network)
-    expand_contrib(network)
-    inline_schema_functions(network, has_converter)
-    for step in (remove_no_ops, fold_constants, widen_halves, remove_no_ops, drop_empty_operands):
+
+    def write_out(part: Network) -> None:
+        expand_contrib(part)
+        expand_machine_learning(part)
+        write_older_axes(part)
+        inline_schema_functions(part, has_converter)
+
+    def write_out_body(part: Network) -> None:
+        replace_legacy(part)
+        write_out(part)
+
+    write_out(network)
+    change_bodies(network, lambda node: not has_converter(node), write_out_body)
+    remove_no_ops(network)
+    fold_constants(network)
+    widen_narrow_weights(network)
+    change_bodies(network, mentions_narrow, fold_and_widen)
+    for step in (widen_halves, remove_no_ops, drop_empty_operands):
         step(network)
     remove_dead_nodes(network)
+
+
+def fold_and_widen(network: Network) -> None:
+    """Compute what depends on constants alone, and leave no weight that is narrow."""
+    fold_constants(network)
+    widen_narrow_weights(network)
+
+
+def form(network: Network) -> None:
+    """Only what comes before constants are folded: the nodes still say how shapes are computed.
+
+    Raises:
+        ModelError: the shapes contradict each other, or a node has what it cannot have.
+    """
+    for step in FORMING:
+        step(network)
 
 
 def normalise(network: Network, weights: WeightFormat | None = None) -> None:

@@ -106,7 +106,7 @@ def fold_once(network: Network) -> bool:
     """
     kept = []
     for node in network.nodes:
-        values = None if node.op_type == "DequantizeLinear" else _evaluate(node, network)
+        values = None if node.op_type == "DequantizeLinear" else evaluated(node, network)
         if values is None:
             kept.append(node)
         else:
@@ -116,7 +116,7 @@ def fold_once(network: Network) -> bool:
     return changed
 
 
-def _evaluate(node: onnx.NodeProto, network: Network) -> dict[str, NDArray[Any]] | None:
+def evaluated(node: onnx.NodeProto, network: Network) -> dict[str, NDArray[Any]] | None:
     """The node's outputs if they are constants worth storing, else None."""
     if node.domain or node.op_type in RANDOM_OPS or any(subgraphs(node)):
         return None

@@ -58,3 +58,21 @@ def _name_of_insertion(nodes: list[onnx.NodeProto], index: int, produced: dict[s
             if name in produced:
                 return f"{produced[name]}/{nodes[index].op_type}"
     return f"{nodes[index].op_type}#{index}"
+
+
+_AXES_INPUT_OPSET = {"ReduceSum": 13, "Squeeze": 13, "Unsqueeze": 13}
+"""From here on their axes are an input; of the other reductions from `TARGET_OPSET` on."""
+
+
+def write_older_axes(network: Network) -> None:
+    """Give nodes their constant axes as an attribute where the opset has them so.
+
+    What passes write is of `TARGET_OPSET`, which branches and bodies are not upgraded to.
+    """
+    for node in network.nodes:
+        if node.domain or not node.op_type.startswith(("Reduce", "Squeeze", "Unsqueeze")):
+            continue
+        axes = network.weights.get(node.input[1]) if len(node.input) > 1 else None
+        if axes is not None and network.opset < _AXES_INPUT_OPSET.get(node.op_type, TARGET_OPSET):
+            node.input.pop()
+            node.attribute.append(onnx.helper.make_attribute("axes", axes.reshape(-1).tolist()))

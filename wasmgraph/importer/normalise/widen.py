@@ -7,11 +7,13 @@ float32, which is at least as exact.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
 from onnx import helper
 
-from wasmgraph.importer.network import Network, TensorType, tensor_type
+from wasmgraph.importer.network import Network, TensorType, subgraphs, tensor_type
 from wasmgraph.importer.normalise.fold import infer_shapes
 
 _SINGLE = onnx.TensorProto.FLOAT
@@ -31,7 +33,8 @@ def widen_halves(network: Network) -> None:
         if _is_half(network.types.get(name))
     }
     half_inputs = [value.name for value in network.inputs if _is_half(tensor_type(value))]
-    if not any(map(_is_half, network.types.values())):
+    has_bodies = any(any(subgraphs(node)) for node in network.nodes)
+    if not any(map(_is_half, network.types.values())) and not has_bodies:
         return
     for name, array in network.weights.items():
         if array.dtype.name in _HALVES:
@@ -48,6 +51,8 @@ def widen_halves(network: Network) -> None:
             nodes += _with_halves(node, *halves)
         else:
             _widen_attributes(node)
+            for graph in subgraphs(node):
+                _widen_body(graph, renamed)
             nodes.append(node)
     network.nodes = nodes
     for name, dtype in half_outputs.items():
@@ -56,6 +61,29 @@ def widen_halves(network: Network) -> None:
         if name not in half_inputs:
             network.nodes.append(_cast(renamed[name], name, _HALVES[dtype]))
     infer_shapes(network)
+
+
+def _widen_body(graph: onnx.GraphProto, renamed: Mapping[str, str]) -> None:
+    """The same inside of a branch or body, whose own inputs and outputs are float32 then."""
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        tensor = value.type.tensor_type
+        if tensor.elem_type in _HALVES.values():
+            tensor.elem_type = _SINGLE
+    for tensor in graph.initializer:
+        if tensor.data_type in _HALVES.values():
+            _widen_tensor(tensor)
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        _widen_attributes(node)
+        for inner in subgraphs(node):
+            _widen_body(inner, renamed)
+    for value in graph.output:
+        value.name = renamed.get(value.name, value.name)
+
+
+def _widen_tensor(tensor: onnx.TensorProto) -> None:
+    value = onnx.numpy_helper.to_array(tensor).astype(np.float32)
+    tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
 
 
 def _is_half(known: TensorType | None) -> bool:
@@ -86,8 +114,7 @@ def _widen_attributes(node: onnx.NodeProto) -> None:
         if attribute.name in _TYPE_NAMES and attribute.i in _HALVES.values():
             attribute.i = _SINGLE
         elif attribute.HasField("t") and attribute.t.data_type in _HALVES.values():
-            value = onnx.numpy_helper.to_array(attribute.t).astype(np.float32)
-            attribute.t.CopyFrom(onnx.numpy_helper.from_array(value, attribute.t.name))
+            _widen_tensor(attribute.t)
 
 
 _TYPE_NAMES = (

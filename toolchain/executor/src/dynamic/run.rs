@@ -4,7 +4,7 @@ use std::cell::UnsafeCell;
 use std::ffi::c_void;
 
 use super::call::{room, table, Answer, Call, Failure};
-use super::value::{Tensor, Value};
+use super::value::{elements, Tensor, Value};
 use crate::graph::{self, Given, Text};
 
 /// Stands for an input that is left out or an output that nobody reads.
@@ -167,7 +167,14 @@ fn declare(i: usize, dims: &[i64]) -> Result<*mut u8, String> {
         return Ok(known.start());
     }
     inputs[i] = None;
-    let tensor = room(dims, graph::inputs()[i].dtype().nbytes)?;
+    let item = graph::inputs()[i].dtype().nbytes;
+    // Without its zeros too, as operators multiply some of the extents.
+    let others: Vec<usize> = dims.iter().copied().filter(|&d| d > 0).collect();
+    elements(&others)
+        .and_then(|count| count.checked_mul(item))
+        .filter(|&nbytes| nbytes <= i32::MAX as usize)
+        .ok_or("it is larger than memory")?;
+    let tensor = room(dims, item)?;
     let start = tensor.start();
     inputs[i] = Some(tensor);
     Ok(start)

@@ -27,6 +27,9 @@ import (
 // afterEnd is how long a request may still take once nobody can send any more.
 const afterEnd = time.Second
 
+// maxSeconds is the longest time limit, some thirty years: a longer one would not fit a Duration.
+const maxSeconds = 1e9
+
 // exitTimeout is the exit code where a run took too long: that of `wasmgraph run`.
 const exitTimeout = 9
 
@@ -159,7 +162,7 @@ func (h *host) load(r *request) (answer, error) {
 		options.MaxMemory = *r.Memory
 	}
 	if r.Seconds != nil {
-		h.limit = time.Duration(*r.Seconds * float64(time.Second))
+		h.limit = time.Duration(min(*r.Seconds, maxSeconds) * float64(time.Second))
 	}
 	if r.Cache {
 		options.CacheDir = cacheFolder()

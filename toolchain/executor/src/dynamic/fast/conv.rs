@@ -87,13 +87,22 @@ impl Job {
 
     /// Every channel has features of its own.
     unsafe fn depthwise(&mut self, view: &View) -> Result<(), Failure> {
-        let offsets: Vec<i32> = view.taps.iter().map(|&tap| 4 * tap as i32).collect();
+        let direct = view.direct_taps();
+        let offsets: Vec<i32> = match &direct {
+            Some(taps) => taps.iter().map(|&tap| 4 * tap as i32).collect(),
+            None => view.taps.iter().map(|&tap| 4 * tap as i32).collect(),
+        };
+        let pitch = if direct.is_some() {
+            view.out[1]
+        } else {
+            view.pitch
+        };
         let laid_out = view.room(1)?;
         let (rows, columns) = (view.out[0], view.out[1]);
         let narrow = room(vec![rows * 4], 4)?;
         for image in 0..self.images {
             let mut source = self.data.start().cast::<f32>().add(image * self.area) as *const f32;
-            if !view.is_plain {
+            if !view.is_plain && direct.is_none() {
                 view.copy(source, laid_out.start().cast());
                 source = laid_out.start().cast();
             }
@@ -110,8 +119,8 @@ impl Job {
                 let wide = offsets.len() / view.rows_of_window();
                 for &[row, count, low, high] in &view.bands {
                     wgk_taps(
-                        source.add(row * view.pitch),
-                        4 * view.pitch,
+                        source.add(row * pitch),
+                        4 * pitch,
                         to.add(row * step),
                         4 * step,
                         count,
@@ -121,6 +130,12 @@ impl Job {
                         weights.add(low * wide),
                         &self.start(feature),
                     );
+                }
+                if let Some(taps) = &direct {
+                    let start = self.start(feature);
+                    for band in &view.bands {
+                        correct_ends(source, taps, weights, band, out, columns, start);
+                    }
                 }
                 if columns < 4 {
                     for row in 0..rows {
@@ -312,6 +327,32 @@ impl Job {
                 to = to.add(width);
             }
         }
+    }
+}
+
+/// The first and the last column of some rows, where a window of three columns has one of them beyond
+/// the image.
+unsafe fn correct_ends(
+    source: *const f32,
+    taps: &[isize],
+    weights: *const f32,
+    &[first, count, low, high]: &[usize; 4],
+    out: *mut f32,
+    columns: usize,
+    start: f32,
+) {
+    for row in first..first + count {
+        let (mut left, mut right) = (start, start);
+        let begin = source.add(row * columns);
+        for y in low..high {
+            let (tap, weights) = (begin.offset(taps[3 * y + 1]), weights.add(3 * y));
+            left += *weights.add(1) * *tap + *weights.add(2) * *tap.add(1);
+            let tap = tap.add(columns - 2);
+            right += *weights * *tap + *weights.add(1) * *tap.add(1);
+        }
+        let out = out.add(row * columns);
+        *out = left;
+        *out.add(columns - 1) = right;
     }
 }
 

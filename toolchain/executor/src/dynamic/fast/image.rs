@@ -99,7 +99,39 @@ impl View {
             // All rows are one.
             self.out = [1, self.out[0] * self.out[1]];
             self.pitch = self.out[1];
+            self.bands = vec![[0, 1, 0, 1]];
         }
+    }
+
+    /// Where each tap reads in an image as it is, in floats from where an output row would begin in it;
+    /// None unless the window is three columns wide, of which one is beyond the image at each end of a
+    /// row, and there the place is of another row or just outside of the image.
+    pub fn direct_taps(&self) -> Option<Vec<isize>> {
+        let width = self.extents[1];
+        let fits = self.kernel[1] == 3
+            && self.strides == [1, 1]
+            && self.dilations[1] == 1
+            && self.begin[1] == 1
+            && self.out[1] == width
+            && width >= 4
+            && self.bands.iter().all(|band| band[1] > 0 && self.sees(band));
+        let place = |y: usize, x: isize| {
+            let row = (y * self.dilations[0]) as isize - self.begin[0] as isize;
+            row * width as isize + x - 1
+        };
+        fits.then(|| {
+            (0..self.kernel[0])
+                .flat_map(|y| (0..3).map(move |x| (y, x)))
+                .map(|(y, x)| place(y, x))
+                .collect()
+        })
+    }
+
+    /// Whether the rows of a band see anything of the image.
+    fn sees(&self, &[row, count, low, high]: &[usize; 4]) -> bool {
+        let first = row + low * self.dilations[0];
+        let last = row + count - 1 + (high - 1) * self.dilations[0];
+        first >= self.begin[0] && last < self.begin[0] + self.extents[0]
     }
 
     pub fn rows_of_window(&self) -> usize {

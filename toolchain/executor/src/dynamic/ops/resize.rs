@@ -127,7 +127,8 @@ fn floats(call: &Call, i: usize) -> Result<Vec<f64>, Failure> {
 fn resize<T: Real>(call: &mut Call) -> Answer {
     let (rules, policy, named) = rules(call);
     let mut data = call.tensor(0)?;
-    for (at, axis) in axes_of(call, &data, policy, &named)? {
+    // The last axis first: what stands close together is chosen from as little as possible.
+    for (at, axis) in axes_of(call, &data, policy, &named)?.into_iter().rev() {
         if rules.coordinates != 5 && axis.extent == axis.wanted && axis.scale == 1.0 {
             continue;
         }

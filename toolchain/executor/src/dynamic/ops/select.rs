@@ -62,8 +62,17 @@ fn pick<T: Copy>(
     }
     if inner == 1 {
         // To copy single elements as slices would be a call for each.
+        let is_doubled = chosen.len() == 2 * extent && (0..).zip(chosen).all(|(i, &k)| k == i / 2);
         for (o, row) in to.chunks_exact_mut(chosen.len().max(1)).enumerate() {
             let from = &from[o * extent..(o + 1) * extent];
+            if is_doubled {
+                // Vectors, where places are looked up one by one.
+                for (i, &x) in from.iter().enumerate() {
+                    row[2 * i] = x;
+                    row[2 * i + 1] = x;
+                }
+                continue;
+            }
             let pairs = row.iter_mut().zip(chosen);
             pairs.for_each(|(place, &i)| *place = from[i]);
         }
