@@ -175,7 +175,7 @@ def test_other_simd_levels(tmp_path, simd, weights):
 
 def test_open_axes_and_unknown_formats_are_refused(tmp_path):
     model = make_model(
-        [node("MatMul", "x w", "y")], {"x": ("n", 64)}, "y", {"w": random(64, 128, seed=0)}
+        [node("MatMul", "x w", "y")], {"x": ("n", "m", 64)}, "y", {"w": random(64, 128, seed=0)}
     )
     with pytest.raises(UnsupportedModelError, match="open axes") as caught:
         wasmgraph.compile(model, tmp_path / "a.wasm", weights="f16")
@@ -183,4 +183,19 @@ def test_open_axes_and_unknown_formats_are_refused(tmp_path):
     with pytest.raises(InputError, match="int4"):
         wasmgraph.compile(model, tmp_path / "a.wasm", weights="int4")  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
-    wasmgraph.compile(model, tmp_path / "a.wasm", {"x": (5, 64)}, weights="f16")
+    wasmgraph.compile(model, tmp_path / "a.wasm", {"x": (1, 5, 64)}, weights="f16")
+
+
+def test_an_open_batch_can_have_rounded_weights(tmp_path):
+    """Its graph is that of one sample."""
+    model = make_model(
+        [node("Conv", "x w", "c", pads=[1, 1, 1, 1]), node("Relu", "c", "y")],
+        {"x": ("n", 16, 28, 28)},
+        {"y": ("n", 32, 28, 28)},
+        {"w": random(32, 16, 3, 3, seed=0)},
+    )
+    report = wasmgraph.compile(model, tmp_path / "a.wasm", weights="int8")
+    assert not report.dynamic
+    assert report.verification is not None
+    assert report.verification.cost[0].shape[0] > 1
+    assert reductions(report) > 3

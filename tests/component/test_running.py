@@ -14,7 +14,7 @@ import wasmgraph
 from tests import bundles
 from tests.component.foreign_host import ForeignHost, floats, tensor
 from tests.onnx_models import Array, make_model, node
-from wasmgraph.bundle import Bundle
+from wasmgraph.bundle import Bundle, read_bundle
 from wasmgraph.errors import InferenceError, LoadError, MemoryLimitExceeded, RunTimeout
 from wasmgraph.link import link
 
@@ -26,14 +26,8 @@ def both(model: onnx.ModelProto, folder: Path) -> tuple[Path, Path]:
     """A model as a module and as a component."""
     module, component = folder / "module.wasm", folder / "component.wasm"
     wasmgraph.compile(model, module, verify=False, bundle_dir=folder / "bundle")
-    link(wasmgraph_bundle(folder / "bundle"), component, kind="component")
+    link(read_bundle(folder / "bundle"), component, kind="component")
     return module, component
-
-
-def wasmgraph_bundle(folder: Path) -> Bundle:
-    from wasmgraph.bundle import read_bundle
-
-    return read_bundle(folder)
 
 
 def component_of(bundle: Bundle, folder: Path) -> Path:
@@ -131,6 +125,17 @@ def test_open_axes(tmp_path: Path) -> None:
     module, component = both(identities(dtypes, ("N", "M")), tmp_path)
     shapes = [(2, 3), (2, 3), (3, 2), (6, 1), (0, 4), (100, 70), (1, 1), (70, 100)]
     feeds = [{f"x_{d}": any_bits(d, shape) for d in dtypes} for shape in shapes]
+    assert_same(module, component, *feeds)
+
+
+def test_an_open_batch(tmp_path: Path) -> None:
+    """A graph for one sample, run once per sample."""
+    weights = {"w": RNG.random((256, 256), np.float32)}
+    nodes = [node("MatMul", "x w", "h"), node("Relu", "h", "y")]
+    model = make_model(nodes, {"x": ("N", 256)}, {"y": ("N", 256)}, weights)
+    module, component = both(model, tmp_path)
+    assert read_bundle(tmp_path / "bundle").graph.batch is not None
+    feeds = [{"x": RNG.random((n, 256), np.float32)} for n in (1, 3, 3, 1, 5, 0, 2)]
     assert_same(module, component, *feeds)
 
 
@@ -252,6 +257,16 @@ def test_inputs_beyond_the_memory_limit(tmp_path: Path) -> None:
         pytest.raises(MemoryLimitExceeded, match=r"the limit is 8.0 MiB"),
     ):
         graph.run({"x_uint8": np.zeros(2**23, np.uint8)})
+
+
+def test_more_outputs_than_wasmtime_carries_are_an_error_that_says_so(tmp_path: Path) -> None:
+    _, component = both(identities(["uint8"], (3 * 2**20,)), tmp_path)
+    with (
+        wasmgraph.load(component) as graph,
+        pytest.raises(InferenceError, match="128 MiB of values") as caught,
+    ):
+        graph.run({"x_uint8": np.zeros(3 * 2**20, np.uint8)})
+    assert "without --kind component" in (caught.value.hint or "")
 
 
 def test_a_component_for_several_threads_does_not_exist(digits_component: Path) -> None:

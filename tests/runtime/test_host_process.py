@@ -329,11 +329,16 @@ def test_a_forked_child_does_not_end_its_parents_host(start: Start) -> None:
     graph.run(FOUR)
     child = os.fork()
     if child == 0:
+        failed = 1
         try:
+            with pytest.raises(InferenceError, match="forked"):
+                graph.run(FOUR)
+            graph.run(FOUR)  # on a host of its own
             graph.close()
+            failed = 0
         finally:
-            os._exit(0)
-    os.waitpid(child, 0)
+            os._exit(failed)
+    assert os.waitpid(child, 0)[1] == 0
     graph.run(FOUR)
 
 

@@ -252,7 +252,12 @@ class _Assembly:
         # worth of the innermost axis is new.
         fresh = spec.depth if len(spec.rows) == 1 else min(spec.depth, 3 * spec.reduce[-1][0])
         rows = CACHE_BYTES // (4 * max(1, fresh))
-        return min(max(ROWS_STEP, rows // ROWS_STEP * ROWS_STEP), spec.row_count)
+        rows = max(ROWS_STEP, rows // ROWS_STEP * ROWS_STEP)
+        if spec.stored != "float32":
+            # Columns are decoded for every block: none for a few rows that are left over.
+            blocks = max(1, round(spec.row_count / rows))
+            rows = -(-spec.row_count // (blocks * ROWS_STEP)) * ROWS_STEP
+        return min(rows, spec.row_count)
 
     def _columns(
         self,

@@ -117,6 +117,7 @@ class BrowserPage:
     """
 
     def __init__(self, name: str, program: Path, folder: Path) -> None:
+        self._owner = os.getpid()
         self.server = PageServer(folder)
         ends = threading.Event()
         driver = threading.Thread(
@@ -125,7 +126,7 @@ class BrowserPage:
             name="wasmgraph-browser",
             daemon=True,
         )
-        self._finalizer = weakref.finalize(self, _end, self.server, driver, ends, os.getpid())
+        self._finalizer = weakref.finalize(self, _end, self.server, driver, ends, self._owner)
         driver.start()
         try:
             header, _ = self._wait(time.monotonic() + GREETING_SECONDS)
@@ -146,6 +147,8 @@ class BrowserPage:
         most: int = 0,
     ) -> tuple[Header, memoryview]:
         """Send a request and wait for its answer; see the interface."""
+        if os.getpid() != self._owner:
+            raise HostFailure("it is the host of the process that this one was forked from")
         if not self._finalizer.alive:
             raise HostFailure("it has ended")
         self.server.line.most = most

@@ -51,6 +51,9 @@ from wasmgraph.runtime.wasmtime_engine import TICK_SECONDS, Settings, entry_id
 from wasmgraph.runtime.wasmtime_instance import MAX_ERROR_BYTES, first_line
 from wasmgraph.runtime.watchdog import Watchdog
 
+_TOO_MUCH = "fuel allocated for hostcalls"
+"""Of Wasmtime's message where a run returns more than it lets through; Python cannot change it."""
+
 _MEMORY_CASE = "memory-limit-exceeded"
 _HINT = "allow more memory, or none at all to use what the engine has (4 GiB)"
 
@@ -255,6 +258,12 @@ class ComponentInstance:
         # The innermost cause; above it are names that the guest has chosen.
         reason = str(error).rstrip().rpartition("\n")[2].strip()
         trap = reason.partition("wasm trap: ")[2]
+        if _TOO_MUCH in reason:
+            return kind(
+                f"{program.file.path} gives more outputs than Wasmtime's component interface "
+                "carries in one run: 128 MiB of values of 48 bytes, of which every byte is one",
+                hint="run it elsewhere, or compile the model without --kind component",
+            )
         if not trap:
             return kind(f"{program.file.path}: {first_line(error)}")
         if trap == "interrupt":

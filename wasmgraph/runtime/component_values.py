@@ -3,7 +3,8 @@
 That interface has a list of bytes as a list of values, each tagged and as large as any value can
 be. wasmtime-py makes and reads them one by one, as Python integers, which takes microseconds per
 byte; here numpy does it for all at once, at a stride. The structures of an input are kept from run
-to run: only its bytes are written each time.
+to run: only its bytes are written each time. What Wasmtime then does with them value by value
+remains: some 30 ns per byte of an input and 800 per byte of an output.
 """
 
 from __future__ import annotations

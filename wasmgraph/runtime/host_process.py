@@ -60,7 +60,7 @@ class HostProcess:
         command: Sequence[str | Path],
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._name = name
+        self._owner = os.getpid()
         self._stderr = b""
         with interrupts_held():  # until its end is arranged for
             try:
@@ -78,7 +78,7 @@ class HostProcess:
                 raise ToolchainError(
                     f"{name}: {command[0]} does not run: {error.strerror or error}"
                 ) from error
-            self._finalizer = weakref.finalize(self, _end, self._process, os.getpid())
+            self._finalizer = weakref.finalize(self, _end, self._process, self._owner)
         pipes = (self._process.stdin, self._process.stdout, self._process.stderr)
         self._in, self._out, self._err = (pipe.fileno() for pipe in pipes if pipe is not None)
         for descriptor in (self._in, self._out, self._err):
@@ -102,6 +102,8 @@ class HostProcess:
         most: int = 0,
     ) -> tuple[Header, memoryview]:
         """Send a request and wait for its answer; see the interface."""
+        if os.getpid() != self._owner:
+            raise HostFailure("it is the host of the process that this one was forked from")
         if not self._finalizer.alive or self._process.returncode is not None:
             raise HostFailure("it has ended")
         deadline = None if seconds is None else time.monotonic() + seconds

@@ -23,7 +23,7 @@ from wasmgraph.runtime.programs import find_program, host_sources
 COMMAND = "./cmd/wasmgraph-host"
 PROGRAM = "wasmgraph-host"
 MODULE = "github.com/tetratelabs/wazero"
-FIX = "install Go 1.24 or newer: apt-get install golang, or go.dev/dl"
+FIX = "install Go 1.25 or newer: apt-get install golang, or go.dev/dl"
 CAPABILITIES = Capabilities(
     simd=True, relaxed_simd=False, threads=False, memory_limit=True, time_limit=True
 )
@@ -117,6 +117,6 @@ def _build(go: Path, sources: Path, built: Path) -> None:
         if done.returncode:
             raise ToolchainError(
                 f"wazero's host cannot be built:\n{done.stderr.strip()[-4000:]}",
-                hint="building it the first time takes Go 1.24 or newer and its module proxy",
+                hint="building it the first time takes Go 1.25 or newer and its module proxy",
             )
         fresh.replace(built)  # whole or not at all, whoever else builds it now

@@ -7,6 +7,8 @@ use crate::error::{Error, Kind, Result};
 use crate::metadata::nbytes;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
+/// Of the data in a file.
+const ALIGNMENT: usize = 64;
 const CODES: [(&str, &str); 12] = [
     ("bool", "|b1"),
     ("int8", "|i1"),
@@ -85,16 +87,12 @@ pub fn write(path: &Path, array: &Array) -> Result<()> {
         .iter()
         .find(|(dtype, _)| *dtype == array.dtype)
         .ok_or_else(|| refuse(format!("numpy has no {}", array.dtype)))?;
-    let extents: String = array
-        .shape
-        .iter()
-        .map(|extent| format!("{extent}, "))
-        .collect();
-    let mut header =
-        format!("{{'descr': '{code}', 'fortran_order': False, 'shape': ({extents}), }}");
-    while (MAGIC.len() + 4 + header.len() + 1) % 64 != 0 {
-        header.push(' ');
-    }
+    let extents: Vec<String> = array.shape.iter().map(u64::to_string).collect();
+    let comma = if extents.len() == 1 { "," } else { "" };
+    let shape = format!("({}{comma})", extents.join(", "));
+    let mut header = format!("{{'descr': '{code}', 'fortran_order': False, 'shape': {shape}, }}");
+    let unpadded = MAGIC.len() + 4 + header.len() + 1;
+    header += &" ".repeat(unpadded.next_multiple_of(ALIGNMENT) - unpadded);
     header.push('\n');
     let length = (header.len() as u16).to_le_bytes();
     let bytes = [MAGIC, &[1, 0], &length, header.as_bytes(), &array.data].concat();

@@ -229,8 +229,19 @@ impl Epilogue {
             (Some(strip), Some(steps)) => (strip, steps),
             _ => return,
         };
-        let mut repeated = Repeated::new();
         let mut table = Table::new();
+        if self.operands.is_empty() {
+            for number in 0..rows.len() {
+                table.out = out.add(number * step);
+                table.operands[0] = Operand {
+                    start: table.out,
+                    step: EVEN,
+                };
+                table.run(strip, columns);
+            }
+            return;
+        }
+        let mut repeated = Repeated::new();
         for (number, row) in rows.enumerate() {
             let out = out.add(number * step);
             table.out = out;

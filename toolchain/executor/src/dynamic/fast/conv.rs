@@ -97,13 +97,14 @@ impl Job {
         } else {
             view.pitch
         };
+        let with_rows = !view.sees_always();
         let laid_out = view.room(1)?;
         let (rows, columns) = (view.out[0], view.out[1]);
         let narrow = room(vec![rows * 4], 4)?;
         for image in 0..self.images {
             let mut source = self.data.start().cast::<f32>().add(image * self.area) as *const f32;
             if !view.is_plain && direct.is_none() {
-                view.copy(source, laid_out.start().cast());
+                view.copy(source, laid_out.start().cast(), with_rows);
                 source = laid_out.start().cast();
             }
             for f in 0..self.features {
@@ -205,7 +206,7 @@ impl Job {
                 Some(room) => {
                     for channel in 0..self.channels {
                         let to = room.start().cast::<f32>().add(channel * view.plane);
-                        view.copy(source.add(channel * self.area), to);
+                        view.copy(source.add(channel * self.area), to, true);
                     }
                     room.start().cast::<f32>() as *const f32
                 }

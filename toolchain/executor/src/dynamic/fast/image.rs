@@ -114,7 +114,7 @@ impl View {
             && self.begin[1] == 1
             && self.out[1] == width
             && width >= 4
-            && self.bands.iter().all(|band| band[1] > 0 && self.sees(band));
+            && self.sees_always();
         let place = |y: usize, x: isize| {
             let row = (y * self.dilations[0]) as isize - self.begin[0] as isize;
             row * width as isize + x - 1
@@ -127,11 +127,15 @@ impl View {
         })
     }
 
-    /// Whether the rows of a band see anything of the image.
-    fn sees(&self, &[row, count, low, high]: &[usize; 4]) -> bool {
-        let first = row + low * self.dilations[0];
-        let last = row + count - 1 + (high - 1) * self.dilations[0];
-        first >= self.begin[0] && last < self.begin[0] + self.extents[0]
+    /// Whether in every band the rows of the window are rows of the image, so that none of the padding
+    /// before and after it is read.
+    pub fn sees_always(&self) -> bool {
+        let (stride, dilation) = (self.strides[0], self.dilations[0]);
+        self.bands.iter().all(|&[row, count, low, high]| {
+            let first = row * stride + low * dilation;
+            let last = (row + count - 1) * stride + (high - 1) * dilation;
+            first >= self.begin[0] && last < self.begin[0] + self.extents[0]
+        })
     }
 
     pub fn rows_of_window(&self) -> usize {
@@ -163,11 +167,11 @@ impl View {
         room(vec![count * self.plane + SLACK], 4)
     }
 
-    /// Lays one image out, at `to`.
+    /// Lays one image out, at `to`; `with_rows` says whether rows of padding are wanted too.
     ///
     /// # Safety
     /// `from` is an image of the view's extents, `to` has room for `plane`.
-    pub unsafe fn copy(&self, from: *const f32, to: *mut f32) {
+    pub unsafe fn copy(&self, from: *const f32, to: *mut f32, with_rows: bool) {
         let mut to = to;
         for phase in &self.phases {
             for row in 0..self.rows {
@@ -177,7 +181,8 @@ impl View {
                     .filter(|&y| y < self.extents[0])
                 {
                     Some(y) => self.copy_row(from.add(y * self.extents[1]), to, phase[1]),
-                    None => self.pad(to, self.pitch),
+                    None if with_rows => self.pad(to, self.pitch),
+                    None => (),
                 }
                 to = to.add(self.pitch);
             }

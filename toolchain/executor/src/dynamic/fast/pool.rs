@@ -29,7 +29,7 @@ fn images(
         unsafe {
             let mut source = data.start().cast::<f32>().add(image * area) as *const f32;
             if !view.is_plain {
-                view.copy(source, laid_out.start().cast());
+                view.copy(source, laid_out.start().cast(), true);
                 source = laid_out.start().cast();
             }
             let to = out.start().cast::<f32>().add(image * rows * columns);
