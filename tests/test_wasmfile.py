@@ -41,6 +41,8 @@ METADATA: dict[str, Any] = {
     "kernels": [{"symbol": "add", "description": "add"}],
     "steps": [{"kernel": 0, "nodes": ["Add#0"], "flops": 0, "shares": 1}],
     "dynamic": False,
+    "calls": {"Relu": 2},
+    "bounds": {"N": 8},
     "rounded": "int8",
 }
 
