@@ -147,6 +147,17 @@ def test_open_axes_get_sizes_that_suit_the_model(tmp_path: Path) -> None:
     assert output.shape == (2, 7)
 
 
+def test_sizes_too_small_for_a_window_are_passed_over(tmp_path: Path) -> None:
+    """Onnxruntime computes something for 32, and the graph refuses it as ONNX would have it."""
+    pool = node("MaxPool", "x", "p", kernel_shape=[33, 33], strides=[64, 64])
+    model = make_model([pool, node("Relu", "p", "y")], {"x": ["N", 1, "H", "W"]}, "y")
+    report = wasmgraph.compile(model, tmp_path / "out.wasm")
+    assert report.verification is not None
+    (output,) = report.verification.outputs
+    assert output.shape == (2, 1, 1, 1)
+    assert output.agrees
+
+
 def test_the_wrong_model_is_a_model_error_with_every_difference(tmp_path: Path) -> None:
     path = tmp_path / "add.wasm"
     link(add_bundle(), path)

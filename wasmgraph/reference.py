@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from wasmgraph.errors import ModelError, ToolchainError
+from wasmgraph.errors import InferenceError, ModelError, ToolchainError
 from wasmgraph.metadata import NARROW_DTYPES
 from wasmgraph.runtime import Graph
 from wasmgraph.runtime.base import Array, TensorSpec
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 Run: TypeAlias = Callable[[Mapping[str, Array]], dict[str, Array]]
 """Inputs by name to outputs by name."""
+
+_TOO_SMALL = "its input is smaller than its window"
+"""What graphs say then. ONNX has no place for the window, onnxruntime one that is cut off: where it
+divides, it rounds numbers below 0 up."""
 
 SEARCH_SECONDS = 60.0
 """Nothing more is tried after them, to find sizes that suit a model."""
@@ -146,10 +150,12 @@ def made_up_inputs(
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Random inputs for a graph, and what onnxruntime makes of them.
 
-    Open axes get the first of `extents.proposals` that onnxruntime can run the model at.
+    Open axes get the first of `extents.proposals` that onnxruntime can run the model at, and that
+    is not too small for one of its windows.
 
     Raises:
         ModelError: none of them suits it.
+        InferenceError: the graph cannot run at the first that does.
     """
     specs, outputs = with_shapes(graph.inputs, shapes), graph.outputs
     if all(spec.is_fixed for spec in specs):
@@ -160,8 +166,14 @@ def made_up_inputs(
     for proposal in proposals(specs, hinted_sizes(model), graph.metadata.bounds):
         feeds = random_inputs(proposal, seed, input_range)
         try:
-            return feeds, run(feeds)
+            expected = run(feeds)
+            graph.run(feeds)
+            return feeds, expected
         except ModelError as error:
+            reasons.append(error.message)
+        except InferenceError as error:
+            if _TOO_SMALL not in error.message:
+                raise
             reasons.append(error.message)
         if time.monotonic() - began > SEARCH_SECONDS:
             break

@@ -28,7 +28,8 @@ class Builder:
         self.weights: dict[str, Array] = {}
         self.shape = [draw(st.integers(1, 4)) for _ in range(draw(st.integers(1, 3)))]
         self.axis = draw(st.sampled_from([0, 0, 0, 1]))
-        self.values = {"x": np.asarray(RNG.normal(size=self.given(2)), np.float32)}
+        self.rng = np.random.default_rng(draw(st.integers(0, 99)))
+        self.values = {"x": np.asarray(self.rng.normal(size=self.given(2)), np.float32)}
 
     def given(self, samples: int) -> list[int]:
         shape: list[int] = list(self.shape)
@@ -40,6 +41,13 @@ class Builder:
         floats = [name for name, value in self.values.items() if value.dtype == np.float32]
         return self.draw(st.sampled_from([*floats, floats[-1], floats[-1]]))
 
+    def image(self) -> str:
+        """A tensor of floats with more axes than samples and channels, as onnxruntime wants it."""
+        name = self.pick()
+        if self.values[name].ndim < 3:
+            raise ValueError("no image")
+        return name
+
     def integer(self, low: int, high: int) -> int:
         return self.draw(st.integers(low, high))
 
@@ -49,7 +57,7 @@ class Builder:
         return name
 
     def floats(self, *shape: int) -> str:
-        return self.weight(RNG.normal(size=shape))
+        return self.weight(self.rng.normal(size=shape))
 
     def ints(self, *values: int) -> str:
         return self.weight(values, np.int64)
@@ -82,9 +90,6 @@ class Builder:
         ends = [n for made in self.nodes for n in made.output if n not in read]
         ports = {name: (self.values[name].dtype.name, None) for name in ends}
         return make_model(self.nodes, {"x": given}, ports, self.weights)
-
-
-RNG = np.random.default_rng(0)
 
 
 def _type(value: Array) -> int:
@@ -276,7 +281,7 @@ def chosen(b: Builder) -> None:
 
 
 def instance_norm(b: Builder) -> None:
-    x = b.pick()
+    x = b.image()
     channels = b.values[x].shape[1]
     b.add("InstanceNormalization", [x, b.floats(channels), b.floats(channels)])
 
@@ -291,20 +296,20 @@ def batch_norm(b: Builder) -> None:
     x = b.pick()
     channels = b.values[x].shape[1]
     weights = [b.floats(channels), b.floats(channels), b.floats(channels)]
-    weights.append(b.weight(RNG.random(channels) + 0.5))
+    weights.append(b.weight(b.rng.random(channels) + 0.5))
     training = b.integer(0, 1)
     b.add("BatchNormalization", [x, *weights], 1 + 2 * training, training_mode=training)
 
 
 def convolution(b: Builder) -> None:
-    x = b.pick()
+    x = b.image()
     shape = b.values[x].shape
     weights = b.floats(2, shape[1], *[1] * (len(shape) - 2))
     b.add("Conv", [x, weights])
 
 
 def global_pool(b: Builder) -> None:
-    b.add("GlobalAveragePool", [b.pick()])
+    b.add("GlobalAveragePool", [b.image()])
 
 
 def quantised(b: Builder) -> None:

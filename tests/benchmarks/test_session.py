@@ -163,7 +163,7 @@ def test_one_command_prints_tables_and_writes_json(
     assert data["environment"]["versions"]["onnxruntime"]
     assert data["environment"]["cpu"]
     assert data["models"][0]["systems"]["native-1"]["latency"]["median"] > 0
-    assert len(data["goals"]) == 11
+    assert len(data["goals"]) == 12
 
 
 def test_a_model_on_which_wasmgraph_fails_with_any_threads_is_exit_code_1(

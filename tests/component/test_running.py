@@ -14,7 +14,7 @@ import wasmgraph
 from tests import bundles
 from tests.component.foreign_host import ForeignHost, floats, tensor
 from tests.onnx_models import Array, make_model, node
-from wasmgraph.bundle import Bundle
+from wasmgraph.bundle import Bundle, read_bundle
 from wasmgraph.errors import InferenceError, LoadError, MemoryLimitExceeded, RunTimeout
 from wasmgraph.link import link
 
@@ -26,14 +26,8 @@ def both(model: onnx.ModelProto, folder: Path) -> tuple[Path, Path]:
     """A model as a module and as a component."""
     module, component = folder / "module.wasm", folder / "component.wasm"
     wasmgraph.compile(model, module, verify=False, bundle_dir=folder / "bundle")
-    link(wasmgraph_bundle(folder / "bundle"), component, kind="component")
+    link(read_bundle(folder / "bundle"), component, kind="component")
     return module, component
-
-
-def wasmgraph_bundle(folder: Path) -> Bundle:
-    from wasmgraph.bundle import read_bundle
-
-    return read_bundle(folder)
 
 
 def component_of(bundle: Bundle, folder: Path) -> Path:
@@ -135,12 +129,13 @@ def test_open_axes(tmp_path: Path) -> None:
 
 
 def test_an_open_batch(tmp_path: Path) -> None:
-    """A graph for one sample, run once per sample of two inputs."""
-    ports = {"a": ("N", 8), "b": ("N", 8)}
-    module, component = both(
-        make_model([node("Sub", "a b", "y")], ports, {"y": ("N", 8)}), tmp_path
-    )
-    feeds = [{name: RNG.random((n, 8), np.float32) for name in "ab"} for n in (1, 3, 3, 1, 5, 0)]
+    """A graph for one sample, run once per sample."""
+    weights = {"w": RNG.random((256, 256), np.float32)}
+    nodes = [node("MatMul", "x w", "h"), node("Relu", "h", "y")]
+    model = make_model(nodes, {"x": ("N", 256)}, {"y": ("N", 256)}, weights)
+    module, component = both(model, tmp_path)
+    assert read_bundle(tmp_path / "bundle").graph.batch is not None
+    feeds = [{"x": RNG.random((n, 256), np.float32)} for n in (1, 3, 3, 1, 5, 0, 2)]
     assert_same(module, component, *feeds)
 
 

@@ -131,6 +131,18 @@ def test_what_does_not_compile_is_a_load_error(pretend: Pretend) -> None:
         pretend("pass", "Path(sys.argv[3]).unlink()")
 
 
+def test_a_command_does_not_see_the_environment(
+    pretend: Pretend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "x")
+    monkeypatch.setenv("WASMER_FORWARD_HOST_ENV", "1")
+    graph = pretend("import os; sys.exit(' '.join(os.environ))")
+    with pytest.raises(InferenceError) as caught:
+        graph.run(X)
+    assert "PATH" in caught.value.message
+    assert not {"SECRET", "WASMER_FORWARD_HOST_ENV"} & set(caught.value.message.split())
+
+
 def test_single_steps_are_refused(pretend: Pretend) -> None:
     graph = pretend("pass")
     with pytest.raises(InferenceError, match="single steps"):

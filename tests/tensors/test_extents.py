@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import onnx
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import helper, parser
 
@@ -48,6 +48,12 @@ def test_hints_are_tried_before_rarer_sizes() -> None:
     assert found.index((2, 77)) < found.index((2, 28))
 
 
+def test_a_large_fixed_extent_leaves_a_batch_of_one() -> None:
+    assert shapes(spec("x", "N", 1, 256, 256, 256)) == [((1, 1, 256, 256, 256),)]
+
+
+# A loaded machine draws slowly; that says nothing of what is tested.
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
         st.lists(st.sampled_from([1, 3, "N", "a", "b", "c", "d"]), max_size=5),

@@ -9,12 +9,12 @@ so few rows that one tile holds them all, the tile decodes what it loads itself.
   numbers too. Infinities and NaNs would become numbers: weights that have any are not stored so.
 * int8 has a float32 scale per column: the weight is their product, rounded to float32 once.
 
-Time over float32, whole models (CPU time of a run, alternating, one Zen 4 core with other work
-beside it, Wasmtime 50, 2026-11-20), halves and int8: resnet50 0.99 and 1.01, mobilenet_v2 0.99 and
-0.98, minilm (128 tokens) 1.00 and 0.98, vit_tiny 1.01 and 1.00. One row times 4096x4096, which
-waits for memory: 0.66 and 0.73; four rows: 0.82 and 0.68. To decode all of resnet50's 25.5 million
-weights when a graph is loaded would take 58 ms and 102 MB of memory, where loading takes 5 ms; to
-decode them once in cache-warm memory takes 7 ms of its 176 ms, which fewer bytes to read save.
+Time over float32, whole models, halves and int8 (CPU time of a run, minima of alternating runs, one
+Zen 4 core with much other work beside it, Wasmtime 50, 2026-11-20): resnet50 0.99 to 1.03 and 1.01
+to 1.06, mobilenet_v2 0.99 to 1.01 and 0.98 to 1.01, minilm (128 tokens) 1.00 and 0.98, vit_tiny
+1.01 and 1.00. One row times 4096x4096, which waits for memory: 0.66 and 0.73; four rows: 0.82 and
+0.68. To decode all of resnet50's 25.5 million weights when a graph is loaded would take 58 or 46 ms
+and 102 MB of memory; to decode them once into memory that is there already takes 7 ms.
 """
 
 from __future__ import annotations

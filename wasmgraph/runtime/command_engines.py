@@ -45,6 +45,8 @@ GUEST_FOLDER = "/tensors"
 KEPT_STDERR = 4096
 COMPILE_SECONDS = 1800.0
 
+_ENVIRONMENT = ("PATH", "HOME", "TMPDIR", "XDG_CACHE_HOME", "LD_LIBRARY_PATH", "WASMER_DIR")
+
 NEEDED_OF_WASI = frozenset(
     [
         *("args_get", "args_sizes_get", "environ_get", "environ_sizes_get", "fd_close"),
@@ -303,6 +305,8 @@ def run_command(command: Sequence[str], seconds: float | None) -> Ended:
             stderr=subprocess.PIPE,
             bufsize=0,
             start_new_session=True,  # so that Ctrl-C reaches this process alone, which then ends it
+            # No more than the engine itself needs: some can be told to pass it all on.
+            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
         )
     except OSError as error:
         raise ToolchainError(f"{command[0]} does not run: {error.strerror or error}") from error

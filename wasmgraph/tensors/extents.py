@@ -21,7 +21,8 @@ RARER_SIZES = (28, 96, 112, 128, 160, 192, 256, 299, 320, 384, 416, 448, 480, 64
 
 MOST_PROPOSALS = 200
 MOST_ELEMENTS = 2**22
-"""Of all inputs together, so that none of the proposals takes minutes."""
+"""Of all inputs together, so that none of the proposals takes minutes; unless fixed axes have
+more."""
 
 _DEVIATION = 3
 """As many sizes later in the list comes a proposal in which an axis has an extent of its own."""
@@ -69,6 +70,8 @@ def proposals(
     axes = _open_axes(specs)
     sizes = list(dict.fromkeys((*SIZES, *hints, *RARER_SIZES)))
     seen: set[tuple[int, ...]] = set()
+    smallest = sum(map(_elements, filled(specs, dict.fromkeys(axes, 1))))
+    most = max(MOST_ELEMENTS, smallest)
     for cost in range(len(sizes) + _DEVIATION * len(sizes)):
         for deviations in range(cost // _DEVIATION + 1):
             number = cost - _DEVIATION * deviations
@@ -81,7 +84,7 @@ def proposals(
                     for axis, extent in zip(axes, extents, strict=True)
                 }
                 proposal, key = filled(specs, given), tuple(given.values())
-                if key in seen or sum(map(_elements, proposal)) > MOST_ELEMENTS:
+                if key in seen or sum(map(_elements, proposal)) > most:
                     continue
                 seen.add(key)
                 yield proposal

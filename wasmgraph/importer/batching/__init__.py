@@ -19,6 +19,7 @@ import onnx
 
 from wasmgraph.bundle import Batch, Share
 from wasmgraph.errors import WasmgraphError
+from wasmgraph.importer.batching.estimators import with_known_shapes
 from wasmgraph.importer.batching.rules import states_of
 from wasmgraph.importer.batching.states import (
     MANY,
@@ -120,6 +121,7 @@ def _check_alike(one: Network, many: Network) -> None:
 def _known(network: Network) -> Known:
     """All that folding tells; the network stays as it is."""
     folded = replace(network, nodes=list(network.nodes), weights=dict(network.weights))
+    with_known_shapes(folded)
     fold_constants(folded)
     return Known(folded.types, folded.weights)
 

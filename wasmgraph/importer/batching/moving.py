@@ -98,6 +98,8 @@ def expand(view: NodeView) -> list[State]:
 def tile(view: NodeView) -> list[State]:
     """Tile: not along the batch's axis; or a constant, as often as there are samples."""
     one, many = view.lengths(1)
+    if len(one) != view.rank():
+        raise Mixed("it has not one count per axis")
     if view.state(0) == SAME:
         return [Spread(_only_growing(one.tolist(), many.tolist()))]
     axis = view.spread()

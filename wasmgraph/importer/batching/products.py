@@ -215,6 +215,14 @@ def spectrum(view: NodeView) -> list[State]:
     return [Spread(0)]
 
 
+def rows(view: NodeView) -> list[State]:
+    """ai.onnx.ml's estimators: a row of features per sample."""
+    view.rest_is_same(0)
+    if view.spread() != 0 or view.rank() != 2:
+        raise Mixed("its samples are not rows")
+    return [Spread(0)] * len(view.node.output)
+
+
 def keeps_axes(view: NodeView) -> list[State]:
     """ai.onnx.ml's encoders: element by element; one may add a last axis."""
     view.rest_is_same(0)
@@ -224,11 +232,13 @@ def keeps_axes(view: NodeView) -> list[State]:
 def extracted(view: NodeView) -> list[State]:
     """ArrayFeatureExtractor: along the last axis, which gets as many elements as there are
     indices."""
+    if len(view.result()[0]) < 2:
+        raise Mixed("it takes some of the samples")
     if view.state(0) == SAME:
         if math.prod(view.shape(1)[: view.spread(1)]) != 1:
             raise Mixed("its indices are not in the order of the samples")
         return [Spread(len(view.result()[0]) - 1)]
     view.rest_is_same(0)
-    if view.rank() < 2 or view.spread() == view.rank() - 1:
+    if view.spread() == view.rank() - 1:
         raise Mixed("it takes some of the samples")
     return [Spread(view.spread())]

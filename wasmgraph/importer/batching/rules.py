@@ -90,6 +90,13 @@ _LEARNING_RULES: Mapping[str, Rule] = {
     "ArrayFeatureExtractor": products.extracted,
     "LabelEncoder": products.keeps_axes,
     "OneHotEncoder": products.keeps_axes,
+    **dict.fromkeys(
+        [
+            *("SVMClassifier", "SVMRegressor", "TreeEnsemble", "TreeEnsembleClassifier"),
+            "TreeEnsembleRegressor",
+        ],
+        products.rows,
+    ),
 }
 
 _BY_DOMAIN: Mapping[str, Mapping[str, Rule]] = {"": _RULES, "ai.onnx.ml": _LEARNING_RULES}
