@@ -29,5 +29,5 @@ def test_run_reads_the_digit_in_a_picture(picture: Path, digits_wasm: Path) -> N
 def test_the_makefile_names_files_that_are_there() -> None:
     text = (DIGITS.parents[1] / "Makefile").read_text(encoding="utf-8")
     named = [word for word in text.split() if word.startswith("$(SAMPLE)/")]
-    assert len(named) == 3
+    assert len(named) == 4
     assert all((DIGITS / word.partition("/")[2]).is_file() for word in named)
