@@ -79,7 +79,7 @@ def test_make_has_every_target_that_is_shown() -> None:
 
 
 def test_other_programs_that_are_shown_are_there() -> None:
-    known = {"wasmgraph", "make", "pip", "rustup", "wasmtime", "node", "ls"}
+    known = {"wasmgraph", "make", "pip", "rustup", "wasmtime", "wazero", "node", "ls"}
     others = {words[0] for words in console_commands()} - known
     assert others
     assert all((CHECKOUT / name).stat().st_mode & 0o111 for name in others)

@@ -14,8 +14,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping
 
-import wasmtime
-
 from wasmgraph.component.file import COMPONENT_MAGIC, component_sections
 from wasmgraph.component.interface import DESCRIBE, FUNCTIONS, MODEL, REALLOC, RUN, TYPES
 from wasmgraph.wasmfile import encode_number
@@ -36,6 +34,8 @@ def wrap(module: bytes) -> bytes:
 @functools.cache
 def _around() -> tuple[bytes, bytes]:
     """What comes before the module's section, and behind it."""
+    import wasmtime  # not above: linking plain modules does without it
+
     whole = _without_names(bytes(wasmtime.wat2wasm(_text())))
     place = next(section for section in component_sections(whole) if section.number == _CORE_MODULE)
     return whole[: place.start], whole[place.end :]
