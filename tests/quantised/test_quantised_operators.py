@@ -10,7 +10,6 @@ import pytest
 
 from tests.onnx_models import Array, make_model, node, run_as_wasm
 from tests.quantised.models import reference
-from wasmgraph.errors import UnsupportedModelError
 
 RNG = np.random.default_rng(3)
 MS = "com.microsoft"
@@ -165,11 +164,21 @@ def test_quantising_and_back(dtype, kind):
         np.testing.assert_allclose(found["y"], y, rtol=1e-6)
 
 
-def test_computed_operands_of_one_axis_are_refused():
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [((4,), (4, 3)), ((5, 4), (4,)), ((4,), (4,)), ((4,), (2, 4, 3)), ((2, 5, 4), (4,))],
+)
+@pytest.mark.parametrize("zeros", ["none", "known", "computed"])
+def test_operands_of_one_axis_are_rows_and_columns(a, b, zeros):
+    operands = {"a": bytes_of("int8", *a), "b": bytes_of("int8", *b)}
+    points = {} if zeros == "none" else {"za": np.int8(5), "zb": np.int8(-3)}
+    inputs = operands | ({"za": points["za"], "zb": points["zb"]} if zeros == "computed" else {})
     model = make_model(
-        [node("MatMulInteger", "a b", "y")],
-        {"a": ("int8", (4,)), "b": ("int8", (4, 3))},
+        [node("MatMulInteger", " ".join(["a", "b", *points]), "y")],
+        {name: ("int8", np.shape(array)) for name, array in inputs.items()},
         {"y": ("int32", None)},
+        points if zeros == "known" else {},
     )
-    with pytest.raises(UnsupportedModelError, match="one axis"):
-        run_as_wasm(model, {"a": ROWS[0, :4], "b": ROWS[:, :3]})
+    left, right = (operands[name].astype(np.int32) for name in "ab")
+    expected = np.matmul(left - points.get("za", 0), right - points.get("zb", 0))
+    np.testing.assert_array_equal(run_as_wasm(model, inputs)["y"], expected)

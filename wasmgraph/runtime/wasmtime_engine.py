@@ -1,7 +1,7 @@
 """The Wasmtime adapter: graphs run in this process, under Cranelift, in the sandbox of `sandbox`.
 
 Nothing that the guest says is believed: every pointer, length and text is checked against its
-memory before it is touched. The ABI is that of the design, version 1, with static shapes.
+memory before it is touched. The ABI is that of the README, version 1.
 """
 
 from __future__ import annotations

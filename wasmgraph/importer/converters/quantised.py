@@ -267,24 +267,30 @@ def _matmul_of_two(bb: Any, a: Any, b: Any, a_zero: Any, b_zero: Any) -> Any:
         zeros[name] = 0 if value is None else int(value)
     if _known_scalar(a_zero) is None:
         # One per row, if there are several.
-        a = _less_zero(bb, a, a_zero, (*shape_of(a_zero), 1) if shape_of(a_zero) else ())
+        per_row = shape_of(a_zero) not in ((), (1,))
+        a = _less_zero(bb, a, a_zero, (*shape_of(a_zero), 1) if per_row else ())
     if _known_scalar(b_zero) is None:
         b = _less_zero(bb, b, b_zero, shape_of(b_zero))
-    return _of_two([a, b], zeros, "int32")
+    return _of_two(bb, [a, b], zeros, "int32")
 
 
-def _of_two(operands: Sequence[Any], zeros: Mapping[str, int], dtype: str) -> Any:
-    a, b = (shape_of(x) for x in operands[:2])
-    if min(len(a), len(b)) < 2:
-        raise NotImplementedError("operands of one axis are not supported")
-    shape = (*np.broadcast_shapes(a[:-2], b[:-2]), a[-2], b[-1])
-    return opaque_call("integer_matmul_of_two", zeros, operands, [(dtype, shape)])
+def _of_two(bb: Any, operands: Sequence[Any], zeros: Mapping[str, int], dtype: str) -> Any:
+    """As `numpy.matmul`: an operand of one axis is a row or a column."""
+    left, right, *rest = operands
+    a, b = shape_of(left), shape_of(right)
+    rows = a if len(a) > 1 else (1, *a)
+    columns = b if len(b) > 1 else (*b, 1)
+    batch = np.broadcast_shapes(rows[:-2], columns[:-2])
+    matrices = [_reshaped(bb, left, rows), _reshaped(bb, right, columns), *rest]
+    outputs = [(dtype, (*batch, rows[-2], columns[-1]))]
+    product = bb.normalize(opaque_call("integer_matmul_of_two", zeros, matrices, outputs))
+    return _reshaped(bb, product, (*batch, *rows[-2:-1] * (len(a) > 1), *b[-1:] * (len(b) > 1)))
 
 
-def integer_matmul_of_two(_: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+def integer_matmul_of_two(bb: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     """The pass's IntegerMatMulOfTwo: rows times columns, scaled."""
     zeros = {name: int(attrs[name]) for name in ("zero_a", "zero_b")}
-    return _of_two(inputs, zeros, "float32")
+    return _of_two(bb, inputs, zeros, "float32")
 
 
 def integer_conv(_: Any, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:

@@ -16,7 +16,7 @@ fn branch(call: &mut Call) -> Answer {
     Ok(())
 }
 
-/// Takes the results of a body out of their slots.
+/// The results of a body, as its slots have them.
 pub fn results(call: &mut Call, body: &'static Body) -> Result<Vec<Value>, String> {
     let slots = call.slots();
     body.outputs
