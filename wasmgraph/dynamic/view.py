@@ -12,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from wasmgraph.dynamic.program import PREFIX
+from wasmgraph.importer.converters.library import LIBRARY_DTYPES
 
 Array = NDArray[Any]
 
@@ -54,19 +55,7 @@ class Maker(Protocol):
 
 
 # As the executor's symbols call them.
-SUFFIXES = {
-    "bool": "u8",
-    "int8": "i8",
-    "int16": "i16",
-    "int32": "i32",
-    "int64": "i64",
-    "uint8": "u8",
-    "uint16": "u16",
-    "uint32": "u32",
-    "uint64": "u64",
-    "float32": "f32",
-    "float64": "f64",
-}
+SUFFIXES = {**LIBRARY_DTYPES, "bool": "u8"}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Runs graphs: `load` a `.wasm`, `run` it on tensors, within limits.
 
-Each engine is an adapter behind the interface of `base`; Wasmtime, in this process, is the one
-there is. Compiling models is not done here.
+Each engine is an adapter behind the interface of `base`, found by name in `registry`: Wasmtime in
+this process, others in processes of their own. Compiling models is not done here.
 """
 
 from wasmgraph.runtime.base import TensorSpec

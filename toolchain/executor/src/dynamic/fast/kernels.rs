@@ -4,43 +4,29 @@ use std::ffi::c_void;
 
 use crate::dynamic::run::Strip;
 
+/// Products that differ in how many columns a panel of `b` has.
+macro_rules! products {
+    ($($name:ident)+) => {
+        extern "C" {
+            $(pub fn $name(
+                a: *const f32,
+                a_row: usize,
+                b: *const f32,
+                out: *mut f32,
+                out_row: usize,
+                start: *const f32,
+                start_row: usize,
+                start_step: usize,
+                rows: usize,
+                depth: usize,
+            ) -> i32;)+
+        }
+    };
+}
+
+products!(wgk_product_16 wgk_product_8 wgk_product_4);
+
 extern "C" {
-    pub fn wgk_product_16(
-        a: *const f32,
-        a_row: usize,
-        b: *const f32,
-        out: *mut f32,
-        out_row: usize,
-        start: *const f32,
-        start_row: usize,
-        start_step: usize,
-        rows: usize,
-        depth: usize,
-    ) -> i32;
-    pub fn wgk_product_8(
-        a: *const f32,
-        a_row: usize,
-        b: *const f32,
-        out: *mut f32,
-        out_row: usize,
-        start: *const f32,
-        start_row: usize,
-        start_step: usize,
-        rows: usize,
-        depth: usize,
-    ) -> i32;
-    pub fn wgk_product_4(
-        a: *const f32,
-        a_row: usize,
-        b: *const f32,
-        out: *mut f32,
-        out_row: usize,
-        start: *const f32,
-        start_row: usize,
-        start_step: usize,
-        rows: usize,
-        depth: usize,
-    ) -> i32;
     pub fn wgk_taps(
         source: *const f32,
         source_row: usize,

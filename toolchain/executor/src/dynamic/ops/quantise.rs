@@ -26,54 +26,62 @@ macro_rules! stored {
 
 stored!(i8 u8 i16 u16 i32);
 
-/// Of element i of `data` which scale holds: its block of so many elements, of so many blocks.
-struct Scales {
+/// The scale and the zero point of every element of a tensor.
+struct Steps {
+    scale: Tensor,
+    zero: Option<Tensor>,
+    /// Which of the scales holds: that of element i's block of so many elements, of so many blocks.
     inner: usize,
     count: usize,
 }
 
-impl Scales {
-    fn new(data: &Tensor, scale: &Tensor, given: i64) -> Result<Scales, Failure> {
-        if scale.count() == 1 {
-            return Ok(Scales {
-                inner: usize::MAX,
-                count: 1,
-            });
-        }
-        let at = axis(given, data.dims.len())?;
-        if scale.count() != data.dims[at] {
-            return Err("it has not one scale per element of its axis".to_string());
-        }
-        let (_, inner) = around(&data.dims, at);
-        Ok(Scales {
+impl Steps {
+    /// Words: the axis. Inputs: data, scales, zero points (may be left out).
+    fn read(call: &mut Call, data: &Tensor) -> Result<Steps, Failure> {
+        let given = call.words.int();
+        let scale = call.tensor(1)?;
+        let (inner, count) = match scale.count() {
+            1 => (usize::MAX, 1),
+            count => {
+                let at = axis(given.into(), data.dims.len())?;
+                if count != data.dims[at] {
+                    return Err("it has not one scale per element of its axis".to_string());
+                }
+                (around(&data.dims, at).1, count)
+            }
+        };
+        let zero = match call.has(2) {
+            true => Some(call.tensor(2)?),
+            false => None,
+        };
+        Ok(Steps {
+            scale,
+            zero,
             inner,
-            count: data.dims[at],
+            count,
         })
     }
 
-    fn of(&self, i: usize) -> usize {
-        i / self.inner % self.count
+    /// The scale and the zero point of element i.
+    fn of<T: Stored>(&self, i: usize) -> (f32, f64) {
+        let which = i / self.inner % self.count;
+        let zero = self.zero.as_ref();
+        (
+            self.scale.items::<f32>()[which],
+            zero.map_or(0.0, |zero| zero.items::<T>()[which].number()),
+        )
     }
 }
 
-/// Words: the axis. Inputs: data, scales, zero points (may be left out).
+/// For words and inputs see `Steps::read`.
 fn quantise<T: Stored>(call: &mut Call) -> Answer {
-    let given = call.words.int();
-    let (data, scale) = (call.tensor(0)?, call.tensor(1)?);
-    let scales = Scales::new(&data, &scale, given.into())?;
-    let zero = match call.has(2) {
-        true => Some(call.tensor(2)?),
-        false => None,
-    };
+    let data = call.tensor(0)?;
+    let steps = Steps::read(call, &data)?;
     let mut out = call.room::<T>(data.dims.clone())?;
     let pairs = out.items_mut::<T>().iter_mut().zip(data.items::<f32>());
     for (i, (to, &x)) in pairs.enumerate() {
-        let which = scales.of(i);
-        let shift = zero
-            .as_ref()
-            .map_or(0.0, |zero| zero.items::<T>()[which].number());
-        let scaled = x / scale.items::<f32>()[which];
-        *to = T::nearest(round_half_even(scaled.into()) + shift);
+        let (scale, zero) = steps.of::<T>(i);
+        *to = T::nearest(round_half_even((x / scale).into()) + zero);
     }
     call.set_tensor(0, out);
     Ok(())
@@ -81,21 +89,13 @@ fn quantise<T: Stored>(call: &mut Call) -> Answer {
 
 /// The same way back.
 fn dequantise<T: Stored>(call: &mut Call) -> Answer {
-    let given = call.words.int();
-    let (data, scale) = (call.tensor(0)?, call.tensor(1)?);
-    let scales = Scales::new(&data, &scale, given.into())?;
-    let zero = match call.has(2) {
-        true => Some(call.tensor(2)?),
-        false => None,
-    };
+    let data = call.tensor(0)?;
+    let steps = Steps::read(call, &data)?;
     let mut out = call.room::<f32>(data.dims.clone())?;
     let pairs = out.items_mut::<f32>().iter_mut().zip(data.items::<T>());
     for (i, (to, &x)) in pairs.enumerate() {
-        let which = scales.of(i);
-        let shift = zero
-            .as_ref()
-            .map_or(0.0, |zero| zero.items::<T>()[which].number());
-        *to = (x.number() - shift) as f32 * scale.items::<f32>()[which];
+        let (scale, zero) = steps.of::<T>(i);
+        *to = (x.number() - zero) as f32 * scale;
     }
     call.set_tensor(0, out);
     Ok(())
