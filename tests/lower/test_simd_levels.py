@@ -28,7 +28,7 @@ from wasmgraph.kernels.normalisation import ChannelNorm
 from wasmgraph.lower import lower
 from wasmgraph.optimise import optimise
 from wasmgraph.optimise.program import Call, Program, TirKernel
-from wasmgraph.runtime import wasmtime_engine
+from wasmgraph.runtime.native_code import Settings
 
 PAGE = 65536
 
@@ -266,14 +266,14 @@ def test_the_sample_agrees_with_relaxed_simd(digits_onnx: Path, tmp_path: Path):
 
 
 def test_an_engine_without_relaxed_simd_is_a_load_error(compiled, monkeypatch):
-    config_of = wasmtime_engine.Settings.config
+    config_of = Settings.config
 
-    def without(settings: wasmtime_engine.Settings) -> wasmtime.Config:
+    def without(settings: Settings) -> wasmtime.Config:
         config = config_of(settings)
         config.wasm_relaxed_simd = False
         return config
 
-    monkeypatch.setattr(wasmtime_engine.Settings, "config", without)
+    monkeypatch.setattr(Settings, "config", without)
     with pytest.raises(LoadError, match="relaxed SIMD support is not enabled"):
         wasmgraph.load(compiled["relaxed"], cache=False)
     with wasmgraph.load(compiled["simd128"], cache=False) as graph:

@@ -8,8 +8,6 @@ checks; that they are what the metadata promise is checked here.
 from __future__ import annotations
 
 import ctypes
-import functools
-import hashlib
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -30,7 +28,6 @@ from wasmgraph.errors import (
     RunTimeout,
     WasmgraphError,
 )
-from wasmgraph.runtime import cache as native_cache
 from wasmgraph.runtime.base import (
     Array,
     Capabilities,
@@ -47,9 +44,8 @@ from wasmgraph.runtime.component_values import (
     read_answer,
 )
 from wasmgraph.runtime.limits import format_size
-from wasmgraph.runtime.wasmtime_engine import TICK_SECONDS, Settings, entry_id
+from wasmgraph.runtime.native_code import Settings, native_code, set_deadline, watchdog_for
 from wasmgraph.runtime.wasmtime_instance import MAX_ERROR_BYTES, first_line
-from wasmgraph.runtime.watchdog import Watchdog
 
 _TOO_MUCH = "fuel allocated for hostcalls"
 """Of Wasmtime's message where a run returns more than it lets through; Python cannot change it."""
@@ -78,35 +74,11 @@ class ComponentEngine:
         began = time.perf_counter()
         settings = Settings(epochs=limits.seconds is not None, threads=False, component=True)
         engine = wasmtime.Engine(settings.config())
-        store = native_cache.open_cache() if cache else None
-        if store is None:
-            code = _compile(file, engine, file.source.read())
-            return ComponentProgram(file, engine, code, limits, began)
-        entry = entry_id(store.digest_of(file.source), settings)
-        deserialize = functools.partial(component.Component.deserialize_file, engine)
-        compiled = store.load(entry, deserialize)
-        if compiled is None:
-            data = file.source.read()
-            compiled = _compile(file, engine, data)
-            # Under the digest of what was compiled: the file may have changed since it was hashed.
-            entry = entry_id(hashlib.sha256(data).hexdigest(), settings)
-            store.store(entry, compiled.serialize())
+        compiled = native_code(component.Component, file, engine, settings, cache=cache)
         return ComponentProgram(file, engine, compiled, limits, began)
 
     def close(self) -> None:
         """Nothing is kept ready."""
-
-
-def _compile(file: GraphFile, engine: wasmtime.Engine, data: bytes) -> component.Component:
-    try:
-        return component.Component(engine, data)
-    except wasmtime.WasmtimeError as error:
-        hint = "the file may be damaged: compile the model again"
-        if "support is not enabled" in str(error):
-            hint = f"this engine lacks what {file.metadata.simd} needs: compile with another --simd"
-        raise LoadError(
-            f"{file.path} is not a valid WebAssembly component: {first_line(error)}", hint=hint
-        ) from error
 
 
 class ComponentProgram:
@@ -126,13 +98,10 @@ class ComponentProgram:
     ) -> None:
         self.file = file
         self.limits = limits
-        self.watchdog: Watchdog | None = None
+        self.watchdog = watchdog_for(engine, limits)
         self._engine = engine
         self._component = compiled
         self._linker = component.Linker(engine)
-        if limits.seconds is not None:
-            interval = max(0.001, min(TICK_SECONDS, limits.seconds / 20))
-            self.watchdog = Watchdog(engine.increment_epoch, interval)
         self.load_ms = 1e3 * (time.perf_counter() - began)
 
     def instantiate(self) -> ComponentInstance:
@@ -178,10 +147,7 @@ class ComponentProgram:
 
     def begin_time_limit(self, store: wasmtime.Store) -> None:
         """From now on what runs in the store has as long as a run may take; within `watchdog`."""
-        if self.watchdog is not None and self.limits.seconds is not None:
-            ticks = math.ceil(self.limits.seconds / self.watchdog.interval)
-            # One more, since the current tick is partly over.
-            store.set_epoch_deadline(ticks + 1)
+        set_deadline(store, self.watchdog, self.limits)
 
 
 class ComponentInstance:

@@ -7,30 +7,20 @@ memory before it is touched. The ABI is that of the README, version 1.
 from __future__ import annotations
 
 import functools
-import hashlib
-import math
-import platform
 import threading
 import time
-from contextlib import suppress
-from dataclasses import dataclass
-from importlib.metadata import version
 
 import wasmtime
 
 from wasmgraph.errors import LoadError
-from wasmgraph.runtime import cache as native_cache
 from wasmgraph.runtime.base import GraphFile, Limits
 from wasmgraph.runtime.crew import wait_for
+from wasmgraph.runtime.native_code import Settings, native_code, set_deadline, watchdog_for
 from wasmgraph.runtime.sandbox import Console, define_wasi
 from wasmgraph.runtime.wasmtime_instance import INITIALIZE, WasmtimeInstance, first_line
 from wasmgraph.runtime.wasmtime_memory import SharedMemory, make_shared
 from wasmgraph.runtime.wasmtime_status import CAPABILITIES
-from wasmgraph.runtime.watchdog import Watchdog
 from wasmgraph.wasmfile import SHARED_MEMORY
-
-TICK_SECONDS = 0.01
-"""How exactly a time limit is kept, at most; a short limit gets finer ticks."""
 
 _SIGNATURES = {
     "wg_abi": "(result i32)",
@@ -47,37 +37,6 @@ _OPTIONAL_SIGNATURES = {INITIALIZE: "", "wg_step": "(param i32 i32) (result i32)
 _THREAD_SIGNATURES = {"wg_work": "(param i32 i32 i32) (result i32)", "wg_stop": ""}
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What the native code depends on besides the graph, Wasmtime's version and the CPU.
-
-    Attributes:
-        epochs: Whether the code can be interrupted. The checks cost a few percent in tight
-            loops, so code for runs without a time limit has none.
-        threads: Whether memory may be shared.
-        component: Whether it is a component.
-    """
-
-    epochs: bool
-    threads: bool
-    component: bool = False
-
-    def config(self) -> wasmtime.Config:
-        """Wasmtime's configuration: only what graphs use, so that little is exposed."""
-        config = wasmtime.Config()
-        config.epoch_interruption = self.epochs
-        config.wasm_threads = self.threads
-        config.shared_memory = self.threads
-        config.wasm_component_model = self.component
-        config.wasm_memory64 = False
-        config.wasm_multi_memory = False
-        config.wasm_gc = False
-        config.wasm_function_references = False
-        config.wasm_exceptions = False
-        config.wasm_tail_call = False
-        return config
-
-
 class WasmtimeEngine:
     """Wasmtime in this process; see `wasmgraph.runtime.base.Engine`."""
 
@@ -91,34 +50,11 @@ class WasmtimeEngine:
         began = time.perf_counter()
         settings = Settings(epochs=limits.seconds is not None, threads=file.metadata.threads)
         engine = wasmtime.Engine(settings.config())
-        store = native_cache.open_cache() if cache else None
-        if store is None:
-            code = _compile(file, engine, file.source.read())
-            return WasmtimeProgram(file, engine, code, limits, threads, began)
-        entry = entry_id(store.digest_of(file.source), settings)
-        module = store.load(entry, functools.partial(wasmtime.Module.deserialize_file, engine))
-        if module is None:
-            data = file.source.read()
-            module = _compile(file, engine, data)
-            # Under the digest of what was compiled: the file may have changed since it was hashed.
-            entry = entry_id(hashlib.sha256(data).hexdigest(), settings)
-            store.store(entry, module.serialize())
+        module = native_code(wasmtime.Module, file, engine, settings, cache=cache)
         return WasmtimeProgram(file, engine, module, limits, threads, began)
 
     def close(self) -> None:
         """Nothing is kept ready."""
-
-
-def _compile(file: GraphFile, engine: wasmtime.Engine, data: bytes) -> wasmtime.Module:
-    try:
-        return wasmtime.Module(engine, data)
-    except wasmtime.WasmtimeError as error:
-        hint = "the file may be damaged: compile the model again"
-        if "support is not enabled" in str(error):
-            hint = f"this engine lacks what {file.metadata.simd} needs: compile with another --simd"
-        raise LoadError(
-            f"{file.path} is not a valid WebAssembly module: {first_line(error)}", hint=hint
-        ) from error
 
 
 class WasmtimeProgram:
@@ -141,13 +77,10 @@ class WasmtimeProgram:
         self.threads = threads
         self.console = Console()
         self.leaving: list[threading.Thread] = []
-        self.watchdog: Watchdog | None = None
+        self.watchdog = watchdog_for(engine, limits)
         self.limits = limits
         self._engine = engine
         self._module = module
-        if limits.seconds is not None:
-            interval = max(0.001, min(TICK_SECONDS, limits.seconds / 20))
-            self.watchdog = Watchdog(engine.increment_epoch, interval)
         self._shared_type = self._check_memory()
         exported = {item.name for item in module.exports}
         optional = {**_OPTIONAL_SIGNATURES, **_THREAD_SIGNATURES}
@@ -211,10 +144,7 @@ class WasmtimeProgram:
 
     def begin_time_limit(self, store: wasmtime.Store) -> None:
         """From now on what runs in the store has as long as a run may take; within `watchdog`."""
-        if self.watchdog is not None and self.limits.seconds is not None:
-            ticks = math.ceil(self.limits.seconds / self.watchdog.interval)
-            # One more, since the current tick is partly over.
-            store.set_epoch_deadline(ticks + 1)
+        set_deadline(store, self.watchdog, self.limits)
 
     def _check_memory(self) -> wasmtime.MemoryType | None:
         """The type of the memory to import, where the graph has none of its own."""
@@ -238,21 +168,3 @@ def _probe(names: tuple[str, ...]) -> bytes:
     signatures = {**_SIGNATURES, **_OPTIONAL_SIGNATURES, **_THREAD_SIGNATURES}
     fields = (f'(import "graph" "{name}" (func {signatures[name]}))' for name in names)
     return bytes(wasmtime.wat2wasm(f"(module {' '.join(fields)})"))
-
-
-def entry_id(digest: str, settings: Settings) -> str:
-    """The name of a graph's native code in the cache."""
-    parts = (digest, f"wasmtime {version('wasmtime')}", repr(settings), host_cpu())
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-@functools.cache
-def host_cpu() -> str:
-    """The architecture and what this CPU can do, as far as the system tells."""
-    system = f"{platform.system()} {platform.machine()}"
-    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-        # Every core repeats the lines; the first one's are enough, and reading on is slow.
-        for line in file:
-            if line.startswith(("flags", "Features")):
-                return f"{system} {line.strip()}"
-    return f"{system} {platform.processor()}"  # which starts a process
