@@ -160,6 +160,10 @@ class BrowserPage:
             raise
         return read_answer(answer), data
 
+    @property
+    def process_peak(self) -> None:
+        """A browser is many processes; see the interface."""
+
     def close(self) -> None:
         """End the browser; see the interface."""
         self._finalizer()

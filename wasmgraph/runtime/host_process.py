@@ -20,6 +20,7 @@ from pathlib import Path
 from wasmgraph.errors import ToolchainError
 from wasmgraph.interrupts import interrupts_held
 from wasmgraph.runtime.base import printable
+from wasmgraph.runtime.process_memory import process_memory
 from wasmgraph.runtime.protocol import (
     GREETING_SECONDS,
     LENGTH_NBYTES,
@@ -119,6 +120,12 @@ class HostProcess:
     def close(self) -> None:
         """End the process and wait for it; see the interface."""
         self._finalizer()
+
+    @property
+    def process_peak(self) -> int | None:
+        """Bytes that it has had in memory at most; see the interface."""
+        memory = process_memory(self.pid)
+        return None if memory is None else memory.peak
 
     @property
     def pid(self) -> int:
