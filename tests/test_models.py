@@ -163,9 +163,9 @@ def test_what_onnxruntime_optimised_takes_no_more_steps(
 def test_style_transfer_of_crops_and_scaled_images(
     shared_model: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    """fns_mosaic normalises what lies close together, far from zero. On inputs of 0 to 1 onnxruntime
-    is up to 0.4 from the exact outputs (in float64), of at most 265, and the graph up to 0.2. So it
-    agrees only beside what rounding alone does to onnxruntime's outputs.
+    """fns_mosaic normalises what lies close together, far from zero. For inputs of 0 to 1
+    onnxruntime is up to 0.4 from a float64 reference of at most 265, and the graph up to 0.2: that
+    they agree takes what rounding alone does to onnxruntime's outputs.
     """
     path = shared_model("fns_mosaic.onnx")
     report = wasmgraph.compile(path, tmp_path / "out.wasm", {"inputImage": (1, 3, 720, 720)})
