@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def draw_engines(console: Console, report: EnginesReport) -> None:
     """One row per engine that ran the graph, then the others with the reason."""
-    from wasmgraph.cli.tables import plain_table
+    from wasmgraph.cli.tables import plain_table, rounding_notes
     from wasmgraph.runtime.base import printable
 
     figures = ["absolute", "ULP", "run", "load"]
@@ -41,6 +41,9 @@ def draw_engines(console: Console, report: EnginesReport) -> None:
         f"\nOn {inputs}; onnxruntime: |a - b| <= {report.atol:g} + {report.rtol:g} * |b|; "
         "wasmtime: bit by bit. run: the fastest; load: without the start of a process."
     )
+    for engine in report.engines:
+        for what, told in rounding_notes(engine.outputs).items():
+            console.print(f"{engine.runtime}: {what}: {told}.")
     _draw_problems(console, report.engines)
 
 
@@ -50,13 +53,14 @@ def draw_measured(console: Console, measured: EnginesMeasurement) -> None:
     from wasmgraph.cli.tables import facts, guest_memory, plain_table, size
 
     speed = ["GFLOP/s"] if measured.flops is not None else []
-    rates = {entry.runtime: measured.flops_per_second(entry) for entry in measured.engines}
     figures = ["runs", "min", "median", "p95", "call", *speed, "cold load", "warm", "process"]
     table = plain_table("runtime", *figures, right=figures)
     for entry in measured.engines:
         if entry.engine is None or entry.call is None:
             continue
-        rate = rates[entry.runtime]  # None where a clock is too coarse for so short a run
+        rate = measured.flops_per_second(
+            entry
+        )  # None where a clock is too coarse for so short a run
         table.add_row(
             entry.runtime,
             str(entry.engine.runs),
