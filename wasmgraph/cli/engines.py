@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def draw_engines(console: Console, report: EnginesReport) -> None:
     """One row per engine that ran the graph, then the others with the reason."""
-    from wasmgraph.cli.tables import plain_table
+    from wasmgraph.cli.tables import plain_table, rounding_notes
     from wasmgraph.runtime.base import printable
 
     figures = ["absolute", "ULP", "run", "load"]
@@ -39,6 +39,8 @@ def draw_engines(console: Console, report: EnginesReport) -> None:
         "wasmtime: bit by bit. run: the fastest; load: without the start of a process."
     )
     for engine in report.engines:
+        for what, told in rounding_notes(engine.outputs).items():
+            console.print(f"{engine.runtime}: {what}: {told}.")
         if not engine.ran:
             fix = f" ({engine.fix})" if engine.fix else ""
             console.print(

@@ -15,7 +15,7 @@ from wasmgraph.runtime.base import printable
 
 if TYPE_CHECKING:
     from wasmgraph.compiler import CompileReport
-    from wasmgraph.verification import VerifyReport
+    from wasmgraph.verification import OutputAgreement, VerifyReport
 
 
 class TensorLike(Protocol):
@@ -113,6 +113,7 @@ def compile_summary(report: CompileReport) -> RenderableType:
         "time": f"{total:.2f} s: {listed(times)}",
         "verified": agreement(report.verification),
         **rounding_cost(report.verification),
+        **rounding_notes(report.verification.outputs if report.verification else ()),
     }
     return Group(facts(rows), "", tensors(report.inputs, report.outputs))
 
@@ -127,6 +128,12 @@ def agreement(report: VerifyReport | None) -> str:
     if report.rounded is not None:
         verdict += f" on weights rounded to {report.rounded}"
     return f"{verdict}: at most {worst:.2g} absolute, {ulp} ULP apart (seed {report.seed})"
+
+
+def rounding_notes(outputs: Iterable[OutputAgreement]) -> dict[str, str]:
+    """Where tolerances did not suffice: what rounding explains, as a row of facts."""
+    notes = [f"{printable(o.name)!r}: {o.rounding_note}" for o in outputs if o.rounding]
+    return {"tolerance": "; ".join(notes)} if notes else {}
 
 
 def rounding_cost(report: VerifyReport | None) -> dict[str, str]:
