@@ -14,6 +14,7 @@ import pytest
 from tests.onnx_models import Array
 from tests.operators.foreign_cases import Foreign, compare, run_foreign
 from tests.operators.node_cases import Fixed
+from tests.operators.weight_only_cases import CASES as WEIGHT_ONLY
 
 RNG = np.random.default_rng(7)
 
@@ -208,6 +209,7 @@ CASES = [
     *EMBEDDINGS,
     *ATTENTIONS,
     *ROTARIES,
+    *WEIGHT_ONLY,
 ]
 
 

@@ -15,6 +15,7 @@ import onnx
 from wasmgraph.importer.network import Network
 from wasmgraph.importer.normalise.attention import attention, multi_head_attention
 from wasmgraph.importer.normalise.rotary import rotary_embedding
+from wasmgraph.importer.normalise.weight_only import matmul_nbits
 from wasmgraph.importer.normalise.writer import Expansion, NodeWriter, expand_nodes
 
 MICROSOFT = "com.microsoft"
@@ -237,6 +238,7 @@ _EXPANSIONS: dict[str, Expansion] = {
     "GatherND": _same("GatherND"),
     "Gelu": _gelu,
     "LayerNormalization": _same("LayerNormalization"),
+    "MatMulNBits": matmul_nbits,
     "MultiHeadAttention": multi_head_attention,
     "QuickGelu": _quick_gelu,
     "Range": _same("Range"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from onnx import helper
 
 from wasmgraph.errors import Obstacle, UnsupportedModelError
@@ -99,6 +99,18 @@ class NodeWriter:
             for listed in (node.input, node.output):
                 for place, name in enumerate(listed):
                     listed[place] = names.get(name, name)
+
+    def value(self, name: str) -> NDArray[Any]:
+        """The elements of an input of the node that is a constant.
+
+        Raises:
+            NotImplementedError: it is none.
+        """
+        if name not in self.network.weights:
+            self._infer()
+        if name not in self.network.weights:
+            raise NotImplementedError(f"{name!r} has to be a constant")
+        return self.network.weights[name]
 
     def dtype(self, name: str) -> np.dtype[Any]:
         """The dtype of an input of the node, or of what was written."""
