@@ -31,7 +31,7 @@ test("it says what it takes and gives", () => {
 test("it gives Wasmtime's bits", () => isRight(graph));
 
 test("an array, a tensor and numbers are the same input", async () => {
-  for (const same of [tensor(image, [1, 1, 8, 8]), given.image, { data: given.image, shape: [1, 1, 8, 8] }]) {
+  for (const same of [tensor(image, [1, 1, 8, 8]), given.image, { data: given.image, shape: [1, 1, 8, 8] }, { data: image, shape: null }]) {
     assert.deepEqual(await graph.run({ image: same }), { probabilities });
   }
 });

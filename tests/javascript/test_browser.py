@@ -113,6 +113,32 @@ def test_a_second_visit_asks_for_nothing(
     np.testing.assert_array_equal(run_digits(page), probabilities)
 
 
+def test_a_page_fetches_only_what_it_needs(visitor: Visitor, site: Site) -> None:
+    run = """async ([image]) => {
+        const graph = await load("/digits.wasm");
+        await graph.run({ image: new Float32Array(image) });
+        return graph;
+    }"""
+    page = visitor.open(site)
+    at_once = {path for path in site.asked if path.endswith(".js")}
+    page.evaluate(f"async (given) => {{ window.graph = await ({run})(given); }}", [[0.5] * 64])
+    fetched = {path for path in site.asked if path.endswith(".js")}
+    assert {Path(path).stem for path in fetched - at_once} == {"keep"}
+    site.asked.clear()
+    visitor.open(site).evaluate(run.replace("return graph", "graph.close()"), [[0.5] * 64])
+    assert "/package/src/keep.js" not in site.asked, "a second visit has nothing to keep"
+    # Problems bring their words, and without a server the kind of error is still right.
+    site.stop()
+    told = page.evaluate("""async () => {
+        try {
+            await load("/elsewhere.wasm");
+        } catch ({ kind, message, cause }) {
+            return [kind, message, cause.name];
+        }
+    }""")
+    assert told == ["LoadError", "unreadable", "/elsewhere.wasm"]
+
+
 def test_what_is_kept_is_found_by_its_contents(
     visitor: Visitor,
     serve: Callable[..., Site],

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "toolchain" / "javascript"
-MAX_ENTRY_BYTES = 10_800
+MAX_ENTRY_BYTES = 8_000
 """Of what a program loads at once to run a graph in one thread; the rest comes when needed."""
 
 ENTRY = """export {

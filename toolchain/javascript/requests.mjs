@@ -4,11 +4,11 @@
 // wasmgraph/runtime/protocol.py and hosted.py are the other side. A process or page has one graph; every instance
 // lives in a worker, so that a run whose time is over can be ended.
 
-import { InferenceError, WasmgraphError } from "./src/errors.js";
-import { pack } from "./src/packed.js";
+import { InferenceError, LoadError, WasmgraphError, explained } from "./src/errors.js";
 import { prepare } from "./src/program.js";
-import { startRemote } from "./src/remote.js";
-import { ARRAYS, checkInputs, sizeOf } from "./src/tensor.js";
+import { start } from "./src/remote.js";
+import { ARRAYS, sizeOf, takeInputs } from "./src/tensor.js";
+import { say } from "./src/words.js";
 
 export const LENGTH_BYTES = 4;
 const PROTOCOL = 1;
@@ -34,11 +34,11 @@ const answers = {
   async instantiate() {
     const began = performance.now();
     const instance = ++made;
-    instances.set(instance, await startRemote(program, timeout));
+    instances.set(instance, await start(program, timeout));
     return { ok: { instance, ms: performance.now() - began } };
   },
   async run({ instance, inputs }, payload) {
-    const tensors = unpackTensors(inputs, payload);
+    const tensors = await unpackTensors(inputs, payload);
     const { outputs, ms } = await closing(instance, (guest) => guest.run(tensors, timeout));
     const described = outputs.map(({ dtype, shape }) => ({ dtype, shape }));
     return { ok: { outputs: described, ms }, parts: outputs.map(({ data }) => data) };
@@ -46,11 +46,11 @@ const answers = {
   async step({ instance, index, times }) {
     const exports = WebAssembly.Module.exports(program.module);
     if (!exports.some(({ name }) => name === "wg_step")) {
-      throw new InferenceError("the graph cannot run its steps one by one", "compile the model again");
+      say("InferenceError", "the graph cannot run its steps one by one", "compile the model again");
     }
     const began = performance.now();
     const { code } = await closing(instance, (guest) => guest.call("wg_step", index, times));
-    if (code) throw new InferenceError(`step ${index} failed with code ${code | 0}`);
+    if (code) say("InferenceError", `step ${index} failed with code ${code | 0}`);
     return { ok: { ms: performance.now() - began } };
   },
   async close({ instance }) {
@@ -76,13 +76,14 @@ export function hello(host, version) {
 export async function answer(request, payload) {
   try {
     if (!Object.hasOwn(answers, request.do)) throw new Error(`there is no request ${request.do}`);
-    const { ok, parts } = await answers[request.do](request, payload);
+    const Kind = /load|instantiate/.test(request.do) ? LoadError : InferenceError;
+    const { ok, parts } = await explained(Kind, () => answers[request.do](request, payload));
     return frame({ ok }, parts);
   } catch (error) {
     // What is none of the graph's errors is one of this program's; the console has all of it.
     if (!(error instanceof WasmgraphError)) console.error(error);
-    const { kind = "InferenceError", ...rest } = pack(error);
-    return frame({ error: { kind, ...rest } });
+    const { kind = "InferenceError", message, hint = null } = error;
+    return frame({ error: { kind, message, hint } });
   }
 }
 
@@ -129,5 +130,5 @@ function unpackTensors(described, payload) {
     at = end;
     return { data: new ARRAYS[dtype](bytes.buffer), shape, dtype };
   });
-  return checkInputs(specs, Object.fromEntries(specs.map(({ name }, i) => [name, tensors[i]])));
+  return takeInputs(specs, Object.fromEntries(specs.map(({ name }, i) => [name, tensors[i]])));
 }

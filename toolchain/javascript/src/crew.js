@@ -2,8 +2,8 @@
 // same memory. They sleep between runs.
 
 import { CONTROL_BYTES, FAILED, LEAVE, RETURNED, RUN } from "./control.js";
-import { LoadError } from "./errors.js";
 import { spawn } from "./spawn.js";
+import { problem } from "./words.js";
 
 const STACK_BYTES = 256 * 1024;
 
@@ -11,11 +11,11 @@ const STACK_BYTES = 256 * 1024;
 const LOOKS = 20_000;
 
 /**
- * Start what makes up `threads` threads with the one that calls `run`.
+ * Start what makes up `threads` threads with the one that calls `work`.
  *
- * `call(name)` calls the instance's function, `allocate(bytes)` gives room in its memory.
+ * `call` and `need` are those of guest.js.
  */
-export async function startCrew(threads, module, { steps }, memory, call, allocate) {
+export async function start(threads, module, { steps }, memory, call, need) {
   // A graph without shares has nothing to give to another thread.
   const size = steps.some(({ shares }) => shares > 1) ? threads - 1 : 0;
   const control = new Int32Array(new SharedArrayBuffer(CONTROL_BYTES));
@@ -30,11 +30,11 @@ export async function startCrew(threads, module, { steps }, memory, call, alloca
   };
   try {
     for (let thread = 1; thread <= size; thread++) {
-      const stack = allocate(STACK_BYTES) + STACK_BYTES; // it grows downwards
+      const stack = need("wg_alloc", STACK_BYTES) + STACK_BYTES; // it grows downwards
       await new Promise((resolve, reject) => {
         const fail = (error) => {
           ({ message } = error);
-          reject(new LoadError(`a thread cannot start: ${message}`));
+          reject(problem("LoadError", `a thread cannot start: ${message}`));
         };
         spawn((error) => (error ? fail(error) : resolve()), fail).then((worker) => {
           workers.push(worker);
@@ -49,8 +49,8 @@ export async function startCrew(threads, module, { steps }, memory, call, alloca
   }
   return {
     close,
-    /** The run's code once every thread has done its part; where one has failed, `trapped(error)` throws. */
-    async run(trapped) {
+    /** The run's code once every thread has done its part; throws where one has failed. */
+    async work() {
       Atomics.store(control, RUN, ++runs);
       Atomics.notify(control, RUN);
       let code;
@@ -66,7 +66,7 @@ export async function startCrew(threads, module, { steps }, memory, call, alloca
       }
       if (control[FAILED]) {
         while (!message) await new Promise(setTimeout); // it is on its way
-        trapped({ message });
+        throw { message };
       }
       return code;
     },

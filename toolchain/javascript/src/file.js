@@ -2,8 +2,8 @@
 
 import { node } from "./spawn.js";
 
-/** The bytes of a path or a file: URL. */
-export async function readBytes(path, signal) {
+/** The bytes of a path or a file: URL, as source.js gives them. */
+export async function read(path, signal) {
   const { readFile } = await node("fs/promises");
-  return readFile(/^file:/i.test(path) ? new URL(path) : path, { signal });
+  return { bytes: await readFile(/^file:/i.test(path) ? new URL(path) : path, { signal }) };
 }

@@ -1,7 +1,7 @@
 // The memory that a module declares, which engines do not tell, and a lower limit for it. The engine validates
 // the module: what is malformed here is left for it to refuse.
 
-import { LoadError, MemoryLimitExceeded } from "./errors.js";
+import { say } from "./words.js";
 
 const PAGE_BYTES = 65536;
 const HEADER_BYTES = 8;
@@ -28,13 +28,14 @@ export function limitMemory(source, maxMemory = Infinity) {
     return value;
   };
   const limits = () => {
-    if (memory) throw new LoadError("the graph has more than one memory");
+    if (memory) say("LoadError", "the graph has more than one memory");
     const flags = number();
     const initial = number();
     const maximum = Math.min(flags & 1 ? number() : PAGE_BYTES, Math.floor(maxMemory / PAGE_BYTES));
     if (initial > maximum) {
       const least = initial * PAGE_BYTES;
-      throw new MemoryLimitExceeded(
+      say(
+        "MemoryLimitExceeded",
         `the graph needs ${least} bytes of memory to start with, the limit is ${maxMemory}`,
         `allow at least ${least} bytes`,
       );

@@ -1,18 +1,14 @@
 // The metadata in a graph's custom section `wasmgraph`, checked as far as they are used here: files are of any
 // origin.
 
-import { LoadError, fail } from "./errors.js";
-import { ARRAYS, isCount, isKnown, sizeOf } from "./tensor.js";
+import { fail } from "./errors.js";
+import { ARRAYS, isKnown, sizeOf } from "./tensor.js";
 
 export const ABI = 1;
 
-const TENSORS = [
-  {
-    name: "",
-    dtype: (dtype) => typeof dtype === "string" && ARRAYS[dtype],
-    shape: [(extent) => typeof extent === "string" || isCount(extent)],
-  },
-];
+const isText = (value) => typeof value === "string";
+const isCount = (value) => Number.isSafeInteger(value) && value >= 0;
+const TENSORS = [{ name: "", dtype: (dtype) => isText(dtype) && ARRAYS[dtype], shape: [(extent) => isText(extent) || isCount(extent)] }];
 /** What they should be like: a value of the same type, a list of such, or what a function says. */
 const METADATA = {
   abi: (abi) => abi === ABI,
@@ -30,32 +26,24 @@ const METADATA = {
 /** "[object Array]", "[object Null]" ... of what JSON has. */
 const typeOf = (value) => ({}).toString.call(value);
 
-function check(value, like, place) {
-  const isRight = like.call ? like(value) : typeOf(value) === typeOf(like);
-  if (!isRight) fail(LoadError, `the graph's ${place} cannot be ${`${value}`.slice(0, 99)}`);
-  for (const key in Array.isArray(like) ? value : like) check(value[key], like[key] ?? like[0], `${place}.${key}`);
-}
+const check = (value, like) =>
+  (like.call ? like(value) : typeOf(value) === typeOf(like)) &&
+  Object.keys(like.map ? value : like).every((key) => check(value[key], like[key] ?? like[0]));
 
-/** The metadata of a compiled module. Throws a LoadError where it is no graph of this ABI, or an error of JSON. */
-export function readMetadata(module) {
+/** What the parts say of each other. */
+const isConsistent = ({ inputs, outputs, steps, kernels }) =>
+  steps.every(({ kernel }) => kernels[kernel]) &&
+  [inputs, outputs].every(
+    (tensors) =>
+      new Set(tensors.map(({ name }) => name)).size === tensors.length &&
+      tensors.every(({ shape, dtype }) => shape.length < 33 && sizeOf(shape.filter(isKnown), dtype) < Infinity),
+  );
+
+/** The metadata of a compiled module. Stops where it is no graph of this ABI, perhaps with an error of JSON. */
+export const readMetadata = (module) => {
   const sections = WebAssembly.Module.customSections(module, "wasmgraph");
-  if (sections.length !== 1) {
-    fail(
-      LoadError,
-      `no graph: it has ${sections.length} custom sections 'wasmgraph'`,
-      "a graph is the .wasm that `wasmgraph compile` writes",
-    );
-  }
+  if (sections.length !== 1) fail("no graph", sections.length);
   const metadata = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(sections[0]));
-  check(metadata, METADATA, "metadata");
-  const { inputs, outputs, steps, kernels } = metadata;
-  const isRight =
-    steps.every(({ kernel }) => kernel < kernels.length) &&
-    [inputs, outputs].every(
-      (tensors) =>
-        new Set(tensors.map(({ name }) => name)).size === tensors.length &&
-        tensors.every(({ shape, dtype }) => shape.length <= 32 && sizeOf(shape.filter(isKnown), dtype) < Infinity),
-    );
-  if (!isRight) fail(LoadError, "the graph's metadata: a step has no kernel, a tensor is too large, or two have one name");
+  if (!check(metadata, METADATA) || !isConsistent(metadata)) fail("metadata", metadata, METADATA, check);
   return metadata;
-}
+};

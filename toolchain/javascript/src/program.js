@@ -1,47 +1,48 @@
 // A graph's module, compiled and found to be one: what every instance of it needs, and can be sent to a worker.
 
-import { LoadError, MemoryLimitExceeded } from "./errors.js";
 import { readMetadata } from "./metadata.js";
 import { open } from "./source.js";
 
 /**
  * Read and compile a graph: `{name, module, metadata, maxMemory}`, and for a graph with threads what threads.js plans.
  */
-export async function prepare(source, options = {}) {
+export const prepare = async (source, options) => {
+  const { CompileError, compile, compileStreaming } = WebAssembly;
   const { threads, maxMemory, signal } = options;
-  const limits = (threads ?? maxMemory) !== undefined && (await import("./limits.js"));
-  if (limits) limits.checkLimits(options);
-  const isAddress = typeof source === "string" || source instanceof URL;
-  const name = isAddress ? `${source}` : source.url || "the graph";
+  const compileWithin = (threads ?? maxMemory) != null && (await import("./limits.js")).check(options);
+  const isBytes = source.byteLength >= 0;
+  const name = source.url ?? (isBytes ? "" : `${source}`);
   let opened;
   try {
-    opened = isAddress ? await open(name, options) : source instanceof Response ? { response: source } : { bytes: source };
+    opened = isBytes
+      ? { bytes: new Uint8Array(source) }
+      : source instanceof Response
+        ? { response: source }
+        : await open(name, options);
     let { bytes, response, keep } = opened;
     const copy = response?.clone();
     const read = async () => (bytes ??= await copy.arrayBuffer());
-    const module = maxMemory
-      ? await limits.compileWithin(await read(), maxMemory)
-      : response && WebAssembly.compileStreaming
+    const module = await (compileWithin
+      ? compileWithin(await read())
+      : response && compileStreaming
         ? // Under a type of our own, since not every server knows that of WebAssembly.
-          await WebAssembly.compileStreaming(new Response(response.body, { headers: { "content-type": "application/wasm" } }))
-        : await WebAssembly.compile(await read());
+          compileStreaming(new Response(response.body, { headers: { "content-type": "application/wasm" } }))
+        : compile(await read()));
     const metadata = readMetadata(module);
     const plan =
-      (threads > 1 || metadata.threads) && (await import("./threads.js")).planThreads(metadata, await read(), options);
+      (threads > 1 || metadata.threads) && (await import("./threads.js")).plan(metadata, await read(), options);
     if (keep) await keep(await read());
     return { name, module, metadata, maxMemory, ...plan };
   } catch (error) {
     // What an earlier version kept may be of no use to this one.
-    if (opened?.isKept && !(error instanceof MemoryLimitExceeded)) return await prepare(source, { ...options, cache: "reload" });
-    if (error.kind) throw new error.constructor(`${name}: ${error.message}`, error.hint);
-    const reason = error.cause?.message || error.message;
-    throw error instanceof WebAssembly.CompileError
-      ? new LoadError(
-          `${name} is not a valid WebAssembly module: ${reason}`,
-          "it may be damaged, or this engine lacks what it was compiled for: compile the model with another --simd",
-        )
-      : new LoadError(`${name} cannot be read: ${reason}`);
+    if (opened?.kept && !error.kind) return await prepare(source, { ...options, cache: "reload" });
+    throw {
+      ...(error.facts
+        ? error
+        : { code: error instanceof CompileError ? "invalid" : "unreadable", facts: [error.cause?.message || error.message] }),
+      name,
+    };
   } finally {
     signal?.throwIfAborted(); // its reason, whatever it has led to
   }
-}
+};

@@ -1,16 +1,15 @@
 // A graph in a worker: the thread that calls it is not held up, and a run that takes too long is ended.
 
-import { RunTimeout } from "./errors.js";
-import { unpack } from "./packed.js";
 import { spawn } from "./spawn.js";
+import { problem } from "./words.js";
 
 /** ms; beyond it a timer rings at once. */
 const MAX_TIMER = 2 ** 31 - 1;
 
 /** As `startGuest`, in a thread of its own. Every step may take `timeout` ms, if that is given. */
-export async function startRemote(program, timeout) {
+export async function start(program, timeout) {
   let settle;
-  const fail = ({ message }) => settle({ error: { kind: "InferenceError", message: `the worker ended: ${message}` } });
+  const fail = ({ message }) => settle({ error: problem("InferenceError", `the worker ended: ${message}`) });
   const worker = await spawn((answer) => settle(answer), fail);
   const close = () => worker.terminate();
 
@@ -20,12 +19,12 @@ export async function startRemote(program, timeout) {
         limit &&
         setTimeout(() => {
           close();
-          reject(new RunTimeout(`${program.name} was stopped after its time limit of ${limit / 1e3} s`));
+          reject(problem("RunTimeout", `${program.name || "the graph"} was stopped after its time limit of ${limit / 1e3} s`));
         }, Math.min(limit, MAX_TIMER));
       settle = (answer) => {
         clearTimeout(timer);
         worker.unref?.(); // an idle worker keeps no process alive
-        if (answer.error) reject(unpack(answer.error));
+        if (answer.error) reject(answer.error);
         else resolve(answer);
       };
       worker.ref?.();

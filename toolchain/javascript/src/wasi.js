@@ -1,6 +1,8 @@
 // WASI with nothing behind it, as in wasmgraph/runtime/sandbox.py: no arguments, environment, files, clock,
 // randomness or network. What goes to stderr is kept, for errors.
 
+import { fail } from "./errors.js";
+
 const BADF = 8;
 const FAULT = 21;
 const INVAL = 28;
@@ -8,23 +10,23 @@ const NOTCAPABLE = 76;
 const MAX_VECTORS = 1024;
 const KEPT_BYTES = 4096;
 
-// Types (parameters > results; i is i32, I is i64) of functions by name: those of the ABI that a graph must have,
-// and those of WASI that compiled graphs import. preview1.js has all of WASI's.
-const ABI = ">i wg_abi wg_run wg_error wg_error_len,i>i wg_output wg_alloc,ii>i wg_output_shape,iii>i wg_input,> _start,ii> wg_free";
+// Types (parameters > results; f is i32, e is i64: their codes are 0x7f and 0x7e) of functions by name: those of the ABI that a graph must have,
+// and those of WASI that compiled graphs import. rest.js has all of WASI's.
+const ABI = ">f wg_abi wg_run wg_error wg_error_len,f>f wg_output wg_alloc,ff>f wg_output_shape,fff>f wg_input,> _start,ff> wg_free";
 const USUAL =
-  "ii>i args_get args_sizes_get environ_get environ_sizes_get fd_fdstat_get fd_prestat_get,iii>i fd_prestat_dir_name,iiii>i fd_read fd_write,i>i fd_close,i> proc_exit,iiiiiIIii>i path_open";
+  "ff>f args_get args_sizes_get environ_get environ_sizes_get fd_fdstat_get fd_prestat_get,fff>f fd_prestat_dir_name,ffff>f fd_read fd_write,f>f fd_close,f> proc_exit,fffffeeff>f path_open";
 
 /**
  * Functions with WebAssembly's types: JavaScript's own take and give whatever an importer wants. So each goes through
  * a module that imports and exports just it. Where `find(name)` is none, or one of WebAssembly with another type, that
  * is a LinkError.
  */
-function typed(types, find) {
+const typed = (types, find) => {
   const { Instance, Module } = WebAssembly;
   const functions = { __proto__: null };
   for (const group of types.split(",")) {
     const [type, ...names] = group.split(" ");
-    const bytes = type.split(">").flatMap((kinds) => [kinds.length, ...Array.from(kinds, (kind) => (kind === "i" ? 0x7f : 0x7e))]);
+    const bytes = type.split(">").flatMap((kinds) => [kinds.length, ...[...kinds].map((kind) => `0x7${kind}`)]);
     for (const name of names) {
       const module = new Module(
         new Uint8Array([
@@ -38,7 +40,7 @@ function typed(types, find) {
     }
   }
   return functions;
-}
+};
 
 /**
  * A new instance of a module, over `memory` where it imports one: its memory and its exports.
@@ -46,7 +48,7 @@ function typed(types, find) {
  * Imports of anything but WASI and that memory are a LinkError, and so are exports that are not the ABI's. `said(bytes)`
  * gets what it writes to stderr.
  */
-export async function link(module, memory, said) {
+export const link = async (module, memory, said) => {
   // What does not fit into the memory is a fault.
   const guarded = (answer) => (...values) => {
     try {
@@ -82,20 +84,19 @@ export async function link(module, memory, said) {
       return 0;
     }),
     proc_exit(code) {
-      throw new Error(`it left with exit code ${code}`);
+      throw Error(`exit code ${code}`);
     },
   };
   const find = (name) => answers[name] ?? (() => NOTCAPABLE);
   let wasi = typed(USUAL, find);
   const isUsual = WebAssembly.Module.imports(module).every(({ name }) => name in wasi || name === "memory");
-  if (!isUsual) wasi = typed((await import("./preview1.js")).PREVIEW1, find);
+  if (!isUsual) wasi = typed((await import("./rest.js")).ALL, find);
   const { exports } = await WebAssembly.instantiate(module, {
     __proto__: null, // or a graph could import what every object has
     wasi_snapshot_preview1: wasi,
     env: { __proto__: null, memory },
   });
-  memory ??= exports.memory;
-  if (!memory?.buffer) throw new Error("it has no memory");
+  if (!(memory ??= exports.memory)?.buffer) fail("no memory");
   typed(ABI, (name) => exports[name]);
   return { memory, exports };
-}
+};

@@ -2,7 +2,6 @@
 
 import { startGuest } from "./guest.js";
 import { help } from "./helper.js";
-import { pack } from "./packed.js";
 import { listen } from "./spawn.js";
 
 let guest;
@@ -16,6 +15,7 @@ listen(async (message, port) => {
     const answer = tensors ? await guest.run(tensors) : { code: call && guest.call(...call) };
     port.postMessage({ ...answer, ms: performance.now() - began }, answer.outputs?.map(({ data }) => data.buffer) ?? []);
   } catch (error) {
-    port.postMessage({ error: pack(error) });
+    const { message, stack } = error;
+    port.postMessage({ error: error.facts ? error : { code: "trapped", facts: [message, stack] } });
   }
 });

@@ -1,0 +1,4 @@
+// Every function of WASI preview 1, for graphs that import more than what `wasmgraph compile` lets them: as in wasi.js.
+
+export const ALL =
+  "ff>f args_get args_sizes_get clock_res_get environ_get environ_sizes_get fd_fdstat_get fd_fdstat_set_flags fd_filestat_get fd_prestat_get fd_renumber fd_tell random_get sock_shutdown,fef>f clock_time_get,feef>f fd_advise,fee>f fd_allocate fd_fdstat_set_rights,f>f fd_close fd_datasync fd_sync proc_raise,fe>f fd_filestat_set_size,feef>f fd_filestat_set_times,fffef>f fd_pread fd_pwrite fd_readdir,fff>f fd_prestat_dir_name path_create_directory path_remove_directory path_unlink_file sock_accept,ffff>f fd_read fd_write poll_oneoff,feff>f fd_seek,fffff>f path_filestat_get path_symlink sock_send,ffffeef>f path_filestat_set_times,fffffff>f path_link,fffffeeff>f path_open,ffffff>f path_readlink path_rename sock_recv,>f sched_yield,f> proc_exit";
