@@ -131,15 +131,21 @@ def _take_turns(
         found, expected = ([graph.run(inputs) for _ in range(WARM_UP)][-1] for graph in graphs)
         for name, array in expected.items():
             if not compare(name, found[name], array, atol=atol).agrees:
-                return Result(result.model, result.shapes, problem=f"{name!r} disagrees")
+                return replace(result, problem=f"{name!r} disagrees")
         end = time.perf_counter() + seconds
         while time.perf_counter() < end:
             for number, graph in enumerate(graphs):
                 began = time.thread_time()
                 graph.run(inputs)
                 best[number] = min(best[number], 1e3 * (time.thread_time() - began))
-    sizes = [file.stat().st_size for file in files]
-    return Result(result.model, result.shapes, *best, *sizes)
+    (opened, fixed), sizes = best, [file.stat().st_size for file in files]
+    return replace(
+        result,
+        dynamic=opened,
+        fixed=fixed,
+        dynamic_nbytes=sizes[0],
+        fixed_nbytes=sizes[1],
+    )
 
 
 @click.command()

@@ -84,14 +84,20 @@ def summary_lines(results: Sequence[ModelResult], threads: int) -> Iterator[str]
         if ratios:
             yield f"{LABELS[other]} over {LABELS['wasmgraph']}: {_mean_and_worst(ratios)}"
     if threads > 1:
-        several = f"wasmgraph-{threads}"
-        ratios = known(long_models(results), lambda result: result.speedup("wasmgraph-1", several))
-        if ratios:
-            yield (
-                f"{LABELS['wasmgraph']}, 1 thread over {threads}: {_mean_and_worst(ratios)} "
-                f"above {LONG_MS:g} ms"
-            )
-        gains = known(long_models(results), lambda result: result.thread_gain)
+        long = long_models(results)
+        for name, label in LABELS.items():
+            one, several = f"{name}-1", f"{name}-{threads}"
+
+            def gain(result: ModelResult, one: str = one, several: str = several) -> float | None:
+                return result.speedup(one, several)
+
+            ratios = known(long, gain)
+            if ratios:
+                yield (
+                    f"{label}, 1 thread over {threads}: {_mean_and_worst(ratios)} "
+                    f"above {LONG_MS:g} ms"
+                )
+        gains = known(long, lambda result: result.thread_gain)
         if gains:
             yield f"the same of a loop in registers: {_mean_and_worst(gains)}"
 

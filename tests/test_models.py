@@ -163,16 +163,20 @@ def test_what_onnxruntime_optimised_takes_no_more_steps(
 def test_style_transfer_of_crops_and_scaled_images(
     shared_model: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    """fns_mosaic normalises over 720 x 720 values in float32: onnxruntime with and without its
-    optimiser differs by 2.5e-4 of the largest value itself.
+    """fns_mosaic normalises what lies close together, far from zero. For inputs of 0 to 1
+    onnxruntime is up to 0.4 from a float64 reference of at most 265, and the graph up to 0.2: that
+    they agree takes what rounding alone does to onnxruntime's outputs.
     """
     path = shared_model("fns_mosaic.onnx")
-    report = wasmgraph.compile(
-        path, tmp_path / "out.wasm", {"inputImage": (1, 3, 720, 720)}, verify=False
-    )
+    report = wasmgraph.compile(path, tmp_path / "out.wasm", {"inputImage": (1, 3, 720, 720)})
+    assert report.verification is not None
+    (output,) = report.verification.outputs
+    assert output.agrees
+    assert output.rounding > 0
     with wasmgraph.load(report.path, timeout=300) as graph:
         agreement = wasmgraph.verify(graph, path, input_range=(0, 255), rtol=0, atol=2.5e-4 * 255)
     agreement.raise_if_disagree()
+    assert agreement.outputs[0].rounding == 0
 
 
 def test_the_same_model_gives_the_same_bytes(

@@ -48,6 +48,7 @@ def test_with_two_threads_the_gain_over_one_stands_in_the_model_s_row() -> None:
     assert rows[1].split() == ["tiny", "25.0", "-", "50.0", "-", "2.00x", "1.60x", "1.90x"]
     gain = "1 thread over 2: geometric mean 1.60x, worst tiny 1.60x, 1 model above 10 ms"
     assert f"wasmgraph, Wasmtime, {gain}" in text
+    assert "onnxruntime-web, 1 thread over 2: geometric mean 1.80x" in text
     assert (
         "the same of a loop in registers: geometric mean 1.90x, worst tiny 1.90x, 1 model" in text
     )

@@ -59,14 +59,23 @@ def test_large_calls_become_stages_and_small_ones_stay_whole() -> None:
     )
     shared = share_out(whole)
     assert shared.threads
-    assert [len(stage) for stage in shared.stages] == [8, 1, 8]
+    assert [len(stage) for stage in shared.stages] == [16, 1, 16]
     assert shared.stages[1] == whole.stages[1]
 
 
-# Bytes read and written, at 20 GB/s: below 20, from 20, 80 and 300 microseconds on.
+# Bytes read and written, at 20 GB/s: below 15, from 15, 30, 75 and 200 microseconds on.
 @pytest.mark.parametrize(
     ("nbytes", "shares"),
-    [(199_936, 1), (200_000, 2), (799_936, 2), (800_000, 4), (2_999_936, 4), (3_000_000, 8)],
+    [
+        (149_952, 1),
+        (150_016, 2),
+        (299_968, 2),
+        (300_032, 4),
+        (749_952, 4),
+        (750_016, 8),
+        (1_999_936, 8),
+        (2_000_000, 16),
+    ],
 )
 def test_the_number_of_shares_grows_with_the_time(nbytes: int, shares: int) -> None:
     (stage,) = share_out(program(elementwise(nbytes // 4), sizes=(nbytes, nbytes))).stages
@@ -93,11 +102,11 @@ def test_a_copy_takes_the_time_of_its_elements_not_of_its_reach() -> None:
 
 
 def test_shares_read_and_write_their_parts_of_the_places() -> None:
-    n = 100_000
+    n = 50_048
     whole = program(elementwise(n), sizes=(4 * n, 4 * n))
     first, second = share_out(whole).stages[0]
     assert (first.nodes, first.description) == (("node0",), "any")
-    half = 4 * 50_000
+    half = 4 * 25_024
     assert first.reads == (Place(0, 0, 4 * n),)
     assert second.reads == (Place(0, half, 4 * n - half),)
     assert second.writes == (Place(1, half, 4 * n - half),)
@@ -109,7 +118,7 @@ def test_a_products_shares_do_its_flops_together() -> None:
     a, b, out = (Place(i, 0, storage.nbytes) for i, storage in enumerate(storages))
     whole = Program(storages, {}, (), (), ((Call(kernel, (a, b), (out,), (), "any"),),))
     (stage,) = share_out(whole).stages
-    assert len(stage) == 4
+    assert len(stage) == 8
     assert sum(call.kernel.flops for call in stage) == kernel.flops  # type: ignore[union-attr]
     assert {call.reads[1] for call in stage} == {b}
 
@@ -124,7 +133,7 @@ def test_tir_kernels_and_what_cannot_be_cut_stay_whole() -> None:
 def test_what_any_share_of_a_stage_touches_lives_during_the_whole_stage() -> None:
     n = 1 << 18
     shared = share_out(program(*[elementwise(n)] * 4, sizes=(4 * n,) * 5))
-    assert all(len(stage) == 4 for stage in shared.stages)
+    assert all(len(stage) == 8 for stage in shared.stages)
     assert plan_memory(shared).arena_nbytes == 2 * 4 * n
 
 
@@ -147,8 +156,8 @@ def test_every_share_has_scratch_memory_of_its_own() -> None:
     x, y, scratch = (Place(i, 0, storage.nbytes) for i, storage in enumerate(storages))
     call = Call(Scratching(300), (x,), (y, scratch), (), "any")
     shared = share_out(Program(storages, {}, (), (), ((call,),)))
-    assert [c.writes[1] for c in shared.calls] == [Place(2, 128 * i, 100) for i in range(8)]
-    assert [storage.nbytes for storage in shared.storages] == [64, 64, 7 * 128 + 100]
+    assert [c.writes[1] for c in shared.calls] == [Place(2, 128 * i, 100) for i in range(16)]
+    assert [storage.nbytes for storage in shared.storages] == [64, 64, 15 * 128 + 100]
 
 
 def test_a_short_run_stays_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,8 @@ from wasmgraph.runtime.base import printable
 
 if TYPE_CHECKING:
     from wasmgraph.compiler import CompileReport
-    from wasmgraph.verification import VerifyReport
+    from wasmgraph.measure.memory import GuestMemory
+    from wasmgraph.verification import OutputAgreement, VerifyReport
 
 
 class TensorLike(Protocol):
@@ -88,6 +89,12 @@ def sizes(parts: Mapping[str, int]) -> str:
     return listed(shown)
 
 
+def guest_memory(guest: GuestMemory) -> str:
+    """A graph's linear memory by what it holds, on one line."""
+    parts = {name: size(getattr(guest, name)) for name in ("weights", "io", "arena", "rest")}
+    return f"{size(guest.total)}: {listed(parts)}" + (", and grows" if guest.grows else "")
+
+
 def written(path: Path, nbytes: int) -> Text:
     """A file that was written, and its size."""
     return Text.assemble((printable(str(path)), "green"), f"  {size(nbytes)}")
@@ -113,6 +120,7 @@ def compile_summary(report: CompileReport) -> RenderableType:
         "time": f"{total:.2f} s: {listed(times)}",
         "verified": agreement(report.verification),
         **rounding_cost(report.verification),
+        **rounding_notes(report.verification.outputs if report.verification else ()),
     }
     return Group(facts(rows), "", tensors(report.inputs, report.outputs))
 
@@ -127,6 +135,12 @@ def agreement(report: VerifyReport | None) -> str:
     if report.rounded is not None:
         verdict += f" on weights rounded to {report.rounded}"
     return f"{verdict}: at most {worst:.2g} absolute, {ulp} ULP apart (seed {report.seed})"
+
+
+def rounding_notes(outputs: Iterable[OutputAgreement]) -> dict[str, str]:
+    """Where tolerances did not suffice: what rounding explains, as a row of facts."""
+    notes = [f"{printable(o.name)!r}: {o.rounding_note}" for o in outputs if o.rounding]
+    return {"tolerance": "; ".join(notes)} if notes else {}
 
 
 def rounding_cost(report: VerifyReport | None) -> dict[str, str]:

@@ -171,7 +171,7 @@ def draw(console: Console, report: VerifyReport | EnginesReport) -> None:
 def _draw(console: Console, report: VerifyReport) -> None:
     from rich.text import Text
 
-    from wasmgraph.cli.tables import dims, plain_table, rounding_cost
+    from wasmgraph.cli.tables import dims, plain_table, rounding_cost, rounding_notes
     from wasmgraph.runtime.base import printable
 
     figures = ["absolute", "relative", "ULP"]
@@ -195,8 +195,8 @@ def _draw(console: Console, report: VerifyReport) -> None:
         f"\nAgainst onnxruntime on {inputs}{model}; agreement is |a - b| <= "
         f"{report.atol:g} + {report.rtol:g} * |b|."
     )
-    for what, cost in rounding_cost(report).items():
-        console.print(f"{what.capitalize()}: {cost}.")
+    for what, told in (rounding_cost(report) | rounding_notes(report.outputs)).items():
+        console.print(f"{what.capitalize()}: {told}.")
     for output in report.outputs:
         if output.non_finite:
             console.print(

@@ -18,9 +18,15 @@ from wasmgraph.kernels.softmax import Softmax
 from wasmgraph.kernels.winograd import Winograd
 from wasmgraph.optimise.program import Call, Place, Program, Storage
 
-SHARES = ((300e-6, 8), (80e-6, 4), (20e-6, 2))
+SHARES = ((200e-6, 16), (75e-6, 8), (30e-6, 4), (15e-6, 2))
 """(seconds on one thread from which on, shares), the most first. Below the last a call stays
-whole."""
+whole.
+
+Many more than threads, since the threads are seldom equally fast: whoever is held up takes fewer.
+Against 2, 4 and 8 shares from 20, 80 and 300 us on, two threads took 3 to 8 % less time over
+squeezenet, mobilenet_v2, nanodet, ultraface and resnet50 (medians of alternating runs, a virtual
+machine with busy neighbours, two Zen 4 cores, Wasmtime 50, 2026-11-20). Up to 32
+took as long and needed more scratch memory."""
 
 PRODUCT_FLOPS = 40e9
 """Multiplications and additions per second of matrix products and convolutions."""
