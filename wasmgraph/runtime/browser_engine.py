@@ -18,19 +18,11 @@ from typing import Any
 from wasmgraph.errors import ToolchainError
 from wasmgraph.runtime.base import Capabilities, EngineStatus, GraphFile, Limits
 from wasmgraph.runtime.browser_server import GRAPH, PageServer
+from wasmgraph.runtime.host_channel import HostChannel
 from wasmgraph.runtime.hosted import HostedProgram
 from wasmgraph.runtime.hosted_engine import HostedEngine
 from wasmgraph.runtime.programs import find_program, host_sources, program_version
-from wasmgraph.runtime.protocol import (
-    GREETING_SECONDS,
-    Header,
-    HostFailure,
-    HostOverdue,
-    Payload,
-    encode,
-    read_answer,
-    read_hello,
-)
+from wasmgraph.runtime.protocol import Header, HostFailure, HostOverdue
 
 PAGE = "host.html"
 VARIABLE = "WASMGRAPH_CHROMIUM"
@@ -109,7 +101,7 @@ class BrowserEngine(HostedEngine):
         )
 
 
-class BrowserPage:
+class BrowserPage(HostChannel):
     """A browser with one page that is a host; see `wasmgraph.runtime.protocol.Channel`.
 
     Raises:
@@ -117,7 +109,7 @@ class BrowserPage:
     """
 
     def __init__(self, name: str, program: Path, folder: Path) -> None:
-        self._owner = os.getpid()
+        super().__init__()
         self.server = PageServer(folder)
         ends = threading.Event()
         driver = threading.Thread(
@@ -128,43 +120,22 @@ class BrowserPage:
         )
         self._finalizer = weakref.finalize(self, _end, self.server, driver, ends, self._owner)
         driver.start()
-        try:
-            header, _ = self._wait(time.monotonic() + GREETING_SECONDS)
-            self.hello = read_hello(header)
-        except HostFailure as failure:
-            self.close()
-            raise ToolchainError(f"{name}'s host does not start: {failure}") from failure
-        except BaseException:
-            self.close()
-            raise
+        self.greet(name)
 
-    def ask(
-        self,
-        header: Header,
-        payload: Payload = (),
-        *,
-        seconds: float | None = None,
-        most: int = 0,
-    ) -> tuple[Header, memoryview]:
-        """Send a request and wait for its answer; see the interface."""
-        if os.getpid() != self._owner:
-            raise HostFailure("it is the host of the process that this one was forked from")
-        if not self._finalizer.alive:
-            raise HostFailure("it has ended")
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is nobody to ask."""
+        return not self._finalizer.alive
+
+    def _send(self, frame: list[memoryview], deadline: float | None, most: int) -> None:  # noqa: ARG002 - the page fetches it
         self.server.line.most = most
-        self.server.line.requests.put(encode(header, payload))
-        try:
-            answer, data = self._wait(None if seconds is None else time.monotonic() + seconds)
-        except BaseException:
-            self.close()
-            raise
-        return read_answer(answer), data
+        self.server.line.requests.put(frame)
 
-    def close(self) -> None:
-        """End the browser; see the interface."""
-        self._finalizer()
+    @property
+    def process_peak(self) -> None:
+        """A browser is many processes; see the interface."""
 
-    def _wait(self, deadline: float | None) -> tuple[Header, memoryview]:
+    def _receive(self, deadline: float | None, most: int) -> tuple[Header, memoryview]:  # noqa: ARG002 - known to the server
         rest = None if deadline is None else max(0.0, deadline - time.monotonic())
         try:
             answer = self.server.line.answers.get(timeout=rest)

@@ -20,18 +20,15 @@ from pathlib import Path
 from wasmgraph.errors import ToolchainError
 from wasmgraph.interrupts import interrupts_held
 from wasmgraph.runtime.base import printable
+from wasmgraph.runtime.host_channel import HostChannel
+from wasmgraph.runtime.process_memory import process_memory
 from wasmgraph.runtime.protocol import (
-    GREETING_SECONDS,
     LENGTH_NBYTES,
     Header,
     HostFailure,
     HostOverdue,
-    Payload,
     decode_header,
-    encode,
     header_nbytes,
-    read_answer,
-    read_hello,
 )
 
 KEPT_STDERR = 4096
@@ -42,7 +39,7 @@ _LONGEST_POLL = 1e6  # milliseconds; more does not fit into its C integer
 _POLITE_SECONDS = 0.2
 
 
-class HostProcess:
+class HostProcess(HostChannel):
     """See `wasmgraph.runtime.protocol.Channel`.
 
     Args:
@@ -60,7 +57,7 @@ class HostProcess:
         command: Sequence[str | Path],
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._owner = os.getpid()
+        super().__init__()
         self._stderr = b""
         with interrupts_held():  # until its end is arranged for
             try:
@@ -83,50 +80,26 @@ class HostProcess:
         self._in, self._out, self._err = (pipe.fileno() for pipe in pipes if pipe is not None)
         for descriptor in (self._in, self._out, self._err):
             os.set_blocking(descriptor, False)
-        try:
-            header, _ = self._receive(time.monotonic() + GREETING_SECONDS, 0)
-            self.hello = read_hello(header)
-        except HostFailure as failure:
-            self.close()
-            raise ToolchainError(f"{name}'s host does not start: {failure}") from failure
-        except BaseException:
-            self.close()
-            raise
+        self.greet(name)
 
-    def ask(
-        self,
-        header: Header,
-        payload: Payload = (),
-        *,
-        seconds: float | None = None,
-        most: int = 0,
-    ) -> tuple[Header, memoryview]:
-        """Send a request and wait for its answer; see the interface."""
-        if os.getpid() != self._owner:
-            raise HostFailure("it is the host of the process that this one was forked from")
-        if not self._finalizer.alive or self._process.returncode is not None:
-            raise HostFailure("it has ended")
-        deadline = None if seconds is None else time.monotonic() + seconds
-        try:
-            self._send(encode(header, payload), deadline)
-            answer, data = self._receive(deadline, most)
-        except BaseException:
-            # Where in a message it stands cannot be told any more, so nor can the next be sent.
-            self.close()
-            raise
-        return read_answer(answer), data
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is nobody to ask."""
+        return not self._finalizer.alive or self._process.returncode is not None
 
-    def close(self) -> None:
-        """End the process and wait for it; see the interface."""
-        self._finalizer()
+    @property
+    def process_peak(self) -> int | None:
+        """Bytes that it has had in memory at most; see the interface."""
+        memory = process_memory(self.pid)
+        return None if memory is None else memory.peak
 
     @property
     def pid(self) -> int:
         """Of the process."""
         return self._process.pid
 
-    def _send(self, pieces: list[memoryview], deadline: float | None) -> None:
-        for piece in pieces:
+    def _send(self, frame: list[memoryview], deadline: float | None, most: int) -> None:  # noqa: ARG002 - only the answer is bounded
+        for piece in frame:
             sent = 0
             while sent < piece.nbytes:
                 readable = self._wait(deadline, writing=True)

@@ -126,6 +126,10 @@ class WasmtimeInstance:
         """The size of its linear memory, which never shrinks."""
         return self._memory.nbytes()
 
+    @property
+    def process_peak(self) -> None:
+        """It runs in this process; see the interface."""
+
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """Run once; see the interface."""
         began = time.perf_counter()
