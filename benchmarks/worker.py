@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from wasmgraph.measure.memory import ProcessMemory, process_memory
+from wasmgraph.runtime.process_memory import ProcessMemory, process_memory
 
 START_SECONDS = 60.0
 _BLOCK = 65536

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wasmgraph.errors import ToolchainError, VerificationError, WasmgraphError
+from wasmgraph.errors import VerificationError, WasmgraphError
 from wasmgraph.runtime import Graph, load
-from wasmgraph.runtime.base import Array, EngineStatus, GraphFile, Limits
+from wasmgraph.runtime.base import Array, EngineStatus, Limits
 from wasmgraph.runtime.graph import read_graph
 from wasmgraph.runtime.limits import parse_duration
 from wasmgraph.runtime.registry import DEFAULT, RUNTIMES, examine_engines
-from wasmgraph.runtime.request import check_request
+from wasmgraph.runtime.request import check_engine
 from wasmgraph.runtime.source import Source
 from wasmgraph.tensors.random import UNIT_RANGE
 from wasmgraph.verification import (
@@ -231,11 +231,8 @@ def _able(
     """
     entry = EngineRun(status.name, status.version)
     try:
-        if not status.available or status.capabilities is None:
-            raise ToolchainError(status.detail, status.fix)
         with Source(path) as source:
-            file: GraphFile = read_graph(source)
-            check_request(status.name, status.capabilities, file, limits, threads)
+            check_engine(status, read_graph(source), limits, threads)
     except WasmgraphError as error:
         if required:
             raise

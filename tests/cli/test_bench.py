@@ -9,6 +9,7 @@ import pytest
 
 from tests.bundles import scale_bundle
 from tests.cli.conftest import Command
+from tests.engines import need_engine
 from wasmgraph.link import link
 
 QUICK = ("--seconds", "0.05")
@@ -96,3 +97,49 @@ def test_more_threads_than_the_graph_was_compiled_for_are_an_error(
 ) -> None:
     outcome = wasmgraph("bench", scale, "--threads", "2")
     assert "was compiled for one thread" in outcome.stderr
+
+
+def test_several_engines_are_a_row_each(wasmgraph: Command, scale: Path) -> None:
+    need_engine("node")
+    run = ("bench", scale, *QUICK, "--runtime", "wasmtime,node")
+    outcome = wasmgraph(*run)
+    assert outcome.code == 0, outcome.stderr
+    for expected in ("wasmtime", "node", "median", "p95", "cold load", "call", "arena"):
+        assert expected in outcome.stdout
+    assert "GFLOP/s" not in outcome.stdout
+    report = wasmgraph(*run, "--json").json
+    assert [engine["runtime"] for engine in report["engines"]] == ["wasmtime", "node"]
+    for engine in report["engines"]:
+        for figures in (engine["engine_ms"], engine["latency_ms"]):
+            assert 0 <= figures["minimum"] <= figures["median"] <= figures["p95"]
+        assert set(engine["load_ms"]) == {"cold", "warm"}
+    assert report["memory_bytes"]["total"] > 0
+
+
+def test_wasmtime_by_name_is_the_report_without_a_name(wasmgraph: Command, scale: Path) -> None:
+    report = wasmgraph("bench", scale, *QUICK, "--runtime", "wasmtime", "--json").json
+    assert set(report) == set(wasmgraph("bench", scale, *QUICK, "--json").json)
+
+
+def test_all_engines_and_the_reasons_of_those_that_are_not_here(
+    wasmgraph: Command, digits_wasm: Path, digits_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for engine in ("NODE", "GO", "CHROMIUM", "WASMTIME", "WASMER", "WASMEDGE"):
+        monkeypatch.setenv(f"WASMGRAPH_{engine}", "/absent")
+    run = ("bench", digits_wasm, *QUICK, "--onnx", digits_onnx, "--runtime")
+    outcome = wasmgraph(*run, "all")
+    assert outcome.code == 0, outcome.stderr
+    assert "GFLOP/s" in outcome.stdout
+    assert "wasmer: WASMGRAPH_WASMER names '/absent', which is no program (" in outcome.stdout
+    outcome = wasmgraph(*run, "wasmtime,wasmer")
+    assert outcome.code == 5
+    assert "WASMGRAPH_WASMER" in outcome.stderr
+
+
+@pytest.mark.parametrize("names", ["v8", "wasmtime,", "", "all,node"])
+def test_a_runtime_that_there_is_not_is_a_usage_error(
+    wasmgraph: Command, scale: Path, names: str
+) -> None:
+    outcome = wasmgraph("bench", scale, "--runtime", names)
+    assert outcome.code == 2
+    assert "wasmtime, node" in outcome.stderr

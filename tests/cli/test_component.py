@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.cli.conftest import Command
+from tests.engines import why_missing
 from wasmgraph.component.interface import MODEL
 
 
@@ -53,6 +54,11 @@ def test_verify_takes_a_component(
 ) -> None:
     found = wasmgraph("verify", digits_component, "--onnx", digits_onnx, "--json").json
     assert found["agrees"]
+    # That the other engines take modules only is no failure of theirs.
+    outcome = wasmgraph("verify", digits_component, "--onnx", digits_onnx, "--runtime", "all")
+    assert outcome.code == 0, outcome.stderr
+    if why_missing("node") is None:
+        assert "node: the runtime node takes modules" in outcome.stdout
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import numpy as np
 from tests.bundles import hungry_bundle
 from tests.runtime.wat_graphs import WatGraph
 from wasmgraph.link import link
-from wasmgraph.measure.memory import WASM_PAGE, guest_memory, process_memory
+from wasmgraph.measure.memory import WASM_PAGE, guest_memory
+from wasmgraph.runtime.process_memory import process_memory
 
 INPUTS = {"x": np.ones(4, np.float32)}
 

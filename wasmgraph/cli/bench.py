@@ -9,7 +9,14 @@ import click
 
 from wasmgraph.cli.background import interruptible
 from wasmgraph.cli.console import FILE, Terminal, common_options, example
-from wasmgraph.cli.inputs import InputOptions, input_options, seed_option, threads_option
+from wasmgraph.cli.inputs import (
+    InputOptions,
+    input_options,
+    runtime_names_or_all,
+    runtime_option,
+    seed_option,
+    threads_option,
+)
 from wasmgraph.cli.shapes import shapes_option
 
 if TYPE_CHECKING:
@@ -17,7 +24,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from wasmgraph.measure import Measurement
+    from wasmgraph.measure import EnginesMeasurement, Measurement
     from wasmgraph.metadata import Metadata
     from wasmgraph.runtime import Graph
     from wasmgraph.runtime.base import Array
@@ -29,6 +36,7 @@ DEFAULT_SECONDS = 3.0
     epilog=example(
         "wasmgraph bench digits.wasm",
         "wasmgraph bench model.wasm --onnx model.onnx --seconds 10 --json",
+        "wasmgraph bench digits.wasm --runtime wasmtime,node,wazero",
     )
 )
 @click.argument("graph", type=FILE, metavar="GRAPH.wasm")
@@ -47,9 +55,10 @@ DEFAULT_SECONDS = 3.0
     default=DEFAULT_SECONDS,
     show_default="3",
     metavar="S",
-    help="For how long to time runs, after a warm-up.",
+    help="For how long to time each engine's runs, after a warm-up.",
 )
 @threads_option
+@runtime_option(runtime_names_or_all, ", several with commas between them, or all")
 @seed_option
 @shapes_option
 @common_options
@@ -62,33 +71,41 @@ def command(
     runs: int | None,
     seconds: float,
     threads: int,
+    runtime: tuple[str, ...] | None,
     seed: int,
     shapes: dict[str, tuple[int, ...]],
     **inputs: Any,
 ) -> None:
-    """Measure GRAPH.wasm under Wasmtime: latency, load times and memory.
+    """Measure GRAPH.wasm: latency, load times and memory.
 
     A load is cold where no native code is cached. Both loads, and the first inference, are what
     they are in a process that has wasmgraph imported already.
+
+    With another --runtime, or several, there is one row per engine. min, median and p95 are the
+    engine's own: from the tensors' way into the graph's memory to the outputs' out of it. An engine
+    that is a command (wasmtime-cli, wasmer, wasmedge) starts a process per run, and all of that is
+    in its figures. call is the median of what the caller in Python waits for, the way to the
+    engine's process and back included.
     """
     options = InputOptions(**inputs)
     with terminal.stages() as reporter:
-        from wasmgraph.measure import measure_graph
+        from wasmgraph.measure import measure_engines, measure_graph
+        from wasmgraph.runtime.registry import DEFAULT
 
         description = _description(graph)
-        flops = None if model is None else _flops(description, model, shapes)
-        measured = interruptible(
-            lambda: measure_graph(
-                graph,
-                lambda loaded: _inputs(loaded, options, shapes, seed),
-                seconds=seconds,
-                runs=runs,
-                threads=threads,
-                flops=flops,
-                reporter=reporter,
-            )
-        )
-    terminal.result(measured.to_json(), lambda console: _draw(console, measured))
+        how: dict[str, Any] = {"seconds": seconds, "runs": runs, "threads": threads}
+        how["flops"] = None if model is None else _flops(description, model, shapes)
+        how["reporter"] = reporter
+
+        def make_inputs(loaded: Graph) -> Mapping[str, Array]:
+            return options.complete(loaded.inputs, shapes, seed)
+
+        measured: Measurement | EnginesMeasurement
+        if runtime == (DEFAULT,):
+            measured = interruptible(lambda: measure_graph(graph, make_inputs, **how))
+        else:
+            measured = interruptible(lambda: measure_engines(graph, make_inputs, runtime, **how))
+    terminal.result(measured.to_json(), lambda console: draw(console, measured))
 
 
 def _description(path: Path) -> Metadata:
@@ -97,12 +114,6 @@ def _description(path: Path) -> Metadata:
 
     with Source(path) as source:
         return read_graph(source).metadata
-
-
-def _inputs(
-    graph: Graph, options: InputOptions, shapes: Mapping[str, Sequence[int]], seed: int
-) -> Mapping[str, Array]:
-    return options.complete(graph.inputs, shapes, seed)
 
 
 def _flops(description: Metadata, model: Path, given: Mapping[str, Sequence[int]]) -> int | None:
@@ -116,21 +127,32 @@ def _flops(description: Metadata, model: Path, given: Mapping[str, Sequence[int]
     return count_flops(load_model(model).proto, shapes)
 
 
-def _draw(console: Console, measured: Measurement) -> None:
-    from wasmgraph.cli.tables import facts, listed, plain_table, size
+def draw(console: Console, measured: Measurement | EnginesMeasurement) -> None:
+    """What was measured, for people."""
+    from wasmgraph.measure import Measurement
 
-    latency, guest = measured.latency, measured.guest
+    if isinstance(measured, Measurement):
+        _draw(console, measured)
+    else:
+        from wasmgraph.cli.engines import draw_measured
+
+        draw_measured(console, measured)
+
+
+def _draw(console: Console, measured: Measurement) -> None:
+    from wasmgraph.cli.tables import facts, guest_memory, plain_table, size
+
+    latency = measured.latency
     figures = ["min", "median", "p95", "mean"]
     table = plain_table("latency", *figures, right=figures)
     values = (latency.minimum, latency.median, latency.p95, latency.mean)
     runs = f"{latency.runs} run{'' if latency.runs == 1 else 's'}"
     table.add_row(runs, *(f"{value:.3f} ms" for value in values))
     console.print(table, "")
-    parts = {name: size(getattr(guest, name)) for name in ("weights", "io", "arena", "rest")}
     rows = {
         "load": f"{measured.cold_load:.1f} ms cold, {measured.warm_load:.1f} ms warm",
         "first run": f"{measured.first_run:.2f} ms",
-        "memory": f"{size(guest.total)}: {listed(parts)}" + (", and grows" if guest.grows else ""),
+        "memory": guest_memory(measured.guest),
     }
     if measured.process_growth is not None:
         rows["process"] = f"{size(max(0, measured.process_growth))} more at its peak"

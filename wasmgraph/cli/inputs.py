@@ -171,7 +171,14 @@ def runtime_name_or_all(text: str) -> str:
     return text if text == "all" else runtime_name(text)
 
 
-def runtime_option(parse: Callable[[str], str], more: str = "") -> Callable[[F], F]:
+def runtime_names_or_all(text: str) -> tuple[str, ...] | None:
+    """Engines' names with commas between them, each once; None for "all"."""
+    if text == "all":
+        return None
+    return tuple(dict.fromkeys(runtime_name(part.strip()) for part in text.split(",")))
+
+
+def runtime_option(parse: Callable[[str], object], more: str = "") -> Callable[[F], F]:
     """`--runtime NAME`, as `parse` reads it; `more` is said of what else it takes."""
     return click.option(
         "--runtime",

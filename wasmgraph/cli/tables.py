@@ -15,6 +15,7 @@ from wasmgraph.runtime.base import printable
 
 if TYPE_CHECKING:
     from wasmgraph.compiler import CompileReport
+    from wasmgraph.measure.memory import GuestMemory
     from wasmgraph.verification import OutputAgreement, VerifyReport
 
 
@@ -86,6 +87,12 @@ def sizes(parts: Mapping[str, int]) -> str:
     if wide > parts["weights"]:
         shown["weights"] += f" ({size(wide)} as float32)"
     return listed(shown)
+
+
+def guest_memory(guest: GuestMemory) -> str:
+    """A graph's linear memory by what it holds, on one line."""
+    parts = {name: size(getattr(guest, name)) for name in ("weights", "io", "arena", "rest")}
+    return f"{size(guest.total)}: {listed(parts)}" + (", and grows" if guest.grows else "")
 
 
 def written(path: Path, nbytes: int) -> Text:

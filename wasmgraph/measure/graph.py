@@ -11,10 +11,11 @@ from typing import Any
 from wasmgraph.measure.cold import cold_load
 from wasmgraph.measure.latency import Latency, time_runs
 from wasmgraph.measure.limit import measure_limit
-from wasmgraph.measure.memory import GuestMemory, guest_memory, process_memory
+from wasmgraph.measure.memory import GuestMemory, guest_memory
 from wasmgraph.progress import SILENT, Reporter, stage
 from wasmgraph.runtime import Graph, load
 from wasmgraph.runtime.base import Array
+from wasmgraph.runtime.process_memory import process_memory
 
 WARM_UP = 0.3
 """Seconds. The native code is final from the start; caches and the CPU's clock are not."""

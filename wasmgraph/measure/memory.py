@@ -1,8 +1,7 @@
-"""Memory: of a process, as the system counts it, and of a graph's guest, as its plan has it."""
+"""The memory of a graph's guest, as its plan has it."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,33 +12,6 @@ from wasmgraph.runtime import load
 from wasmgraph.wasmfile import parse_wasm, read_metadata
 
 WASM_PAGE = 65536
-
-
-@dataclass(frozen=True)
-class ProcessMemory:
-    """Bytes of a process that were in memory: now, and at most since it began."""
-
-    resident: int
-    peak: int
-
-
-def process_memory(pid: int | None = None) -> ProcessMemory | None:
-    """Of this process or another, or None where the system does not tell (it takes Linux' /proc).
-
-    Pages shared with other processes count.
-    """
-    try:
-        text = Path(f"/proc/{pid or os.getpid()}/status").read_text(encoding="utf-8")
-    except OSError:
-        return None
-    kilobytes = {
-        name: int(value.split()[0])
-        for name, _, value in (line.partition(":") for line in text.splitlines())
-        if name in ("VmRSS", "VmHWM")
-    }
-    if len(kilobytes) < 2:  # a process that has ended has no memory
-        return None
-    return ProcessMemory(kilobytes["VmRSS"] * 1024, kilobytes["VmHWM"] * 1024)
 
 
 @dataclass(frozen=True)

@@ -170,6 +170,11 @@ class Instance(Protocol):
         What it takes to carry tensors to another process is not in it, where the engine is there.
         """
 
+    @property
+    def process_peak(self) -> int | None:
+        """Bytes that the engine's process has had in memory at most; None where that is this
+        process, several, or one that is gone."""
+
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """Run once.
 

@@ -131,6 +131,10 @@ class BrowserPage(HostChannel):
         self.server.line.most = most
         self.server.line.requests.put(frame)
 
+    @property
+    def process_peak(self) -> None:
+        """A browser is many processes; see the interface."""
+
     def _receive(self, deadline: float | None, most: int) -> tuple[Header, memoryview]:  # noqa: ARG002 - known to the server
         rest = None if deadline is None else max(0.0, deadline - time.monotonic())
         try:

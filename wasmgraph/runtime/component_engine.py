@@ -161,6 +161,10 @@ class ComponentInstance:
         with self._guest(LoadError):
             self._run = program.instantiate_in(self._store)
 
+    @property
+    def process_peak(self) -> None:
+        """It runs in this process; see the interface."""
+
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """Run once; see the interface."""
         began = time.perf_counter()

@@ -98,6 +98,13 @@ class Graph:
         instance: Instance | None = getattr(self._own, "instance", None)
         return 0.0 if instance is None else instance.run_ms
 
+    @property
+    def process_peak(self) -> int | None:
+        """Bytes that this thread's engine has had in memory at most, where it is one process of
+        its own that the system tells of; else None."""
+        instance: Instance | None = getattr(self._own, "instance", None)
+        return None if instance is None else instance.process_peak
+
     def run(self, inputs: Mapping[str, object]) -> dict[str, Array]:
         """Run the graph once.
 

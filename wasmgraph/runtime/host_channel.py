@@ -40,6 +40,11 @@ class HostChannel(ABC):
     def has_ended(self) -> bool:
         """Whether there is nobody to ask."""
 
+    @property
+    @abstractmethod
+    def process_peak(self) -> int | None:
+        """Bytes that the host has had in memory at most; see the interface."""
+
     @abstractmethod
     def _send(self, frame: list[memoryview], deadline: float | None, most: int) -> None:
         """Send a request whose answer may have `most` bytes of payload."""

@@ -21,6 +21,7 @@ from wasmgraph.errors import ToolchainError
 from wasmgraph.interrupts import interrupts_held
 from wasmgraph.runtime.base import printable
 from wasmgraph.runtime.host_channel import HostChannel
+from wasmgraph.runtime.process_memory import process_memory
 from wasmgraph.runtime.protocol import (
     LENGTH_NBYTES,
     Header,
@@ -85,6 +86,12 @@ class HostProcess(HostChannel):
     def has_ended(self) -> bool:
         """Whether there is nobody to ask."""
         return not self._finalizer.alive or self._process.returncode is not None
+
+    @property
+    def process_peak(self) -> int | None:
+        """Bytes that it has had in memory at most; see the interface."""
+        memory = process_memory(self.pid)
+        return None if memory is None else memory.peak
 
     @property
     def pid(self) -> int:

@@ -129,6 +129,11 @@ class HostedInstance:
             raise
         self._number = number
 
+    @property
+    def process_peak(self) -> int | None:
+        """The host's; see the interface."""
+        return self._channel.process_peak
+
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """Run once; see the interface."""
         program = self._program

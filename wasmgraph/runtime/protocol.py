@@ -70,6 +70,10 @@ class Channel(Protocol):
     def hello(self) -> Hello:
         """What it said at first."""
 
+    @property
+    def process_peak(self) -> int | None:
+        """Bytes that the host has had in memory at most, or None where that cannot be told."""
+
     def ask(
         self,
         header: Header,

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
-from wasmgraph.errors import LoadError, MemoryLimitExceeded
-from wasmgraph.runtime.base import Capabilities, GraphFile, Limits
+from wasmgraph.errors import LoadError, MemoryLimitExceeded, ToolchainError
+from wasmgraph.runtime.base import Capabilities, EngineStatus, GraphFile, Limits
 from wasmgraph.runtime.limits import format_size
+from wasmgraph.runtime.registry import find_component_engine
 from wasmgraph.wasmfile import PAGE_NBYTES, parse_wasm
+
+
+def check_engine(status: EngineStatus, file: GraphFile, limits: Limits, threads: int) -> None:
+    """Check that an engine is on this machine and can run a graph, without starting it for that.
+
+    Raises:
+        ToolchainError: it is not here.
+        LoadError, MemoryLimitExceeded: as `check_request` does, or the graph is a component and
+            the engine takes modules only.
+    """
+    if not status.available or status.capabilities is None:
+        raise ToolchainError(status.detail, status.fix)
+    can = status.capabilities
+    if file.component is not None:
+        can = find_component_engine(status.name).capabilities
+    check_request(status.name, can, file, limits, threads)
 
 
 def check_request(
