@@ -83,7 +83,8 @@ def test_shapes_that_a_run_decides(run_graph: RunGraph, tmp_path: Path) -> None:
     assert_same(run_graph, path, runs, worker=True)
     narrow, wide = run_graph(path, [{"x": np.zeros((2, 4), np.float32)}, runs[0]])
     assert narrow["kind"] == "InputError"
-    assert "expected shape [rows, 3], found [2, 4]" in narrow["message"]
+    assert "expected float32[rows, 3] in a Float32Array of 8" in narrow["message"]
+    assert "found float32[2, 4] in a Float32Array of 8" in narrow["message"]
     assert wide["y"].shape == (1, 2)
 
 

@@ -4,10 +4,11 @@
 // wasmgraph/runtime/protocol.py and hosted.py are the other side. A process or page has one graph; every instance
 // lives in a worker, so that a run whose time is over can be ended.
 
-import { InferenceError, WasmgraphError, pack } from "./src/errors.js";
+import { InferenceError, WasmgraphError } from "./src/errors.js";
+import { pack } from "./src/packed.js";
 import { prepare } from "./src/program.js";
 import { startRemote } from "./src/remote.js";
-import { ARRAYS, checkInputs, count } from "./src/tensor.js";
+import { ARRAYS, checkInputs, sizeOf } from "./src/tensor.js";
 
 export const LENGTH_BYTES = 4;
 const PROTOCOL = 1;
@@ -123,7 +124,7 @@ function unpackTensors(described, payload) {
   const specs = program.metadata.inputs;
   let at = 0;
   const tensors = described.map(({ dtype, shape }) => {
-    const end = at + count(shape, ARRAYS[dtype].BYTES_PER_ELEMENT);
+    const end = at + sizeOf(shape, dtype);
     const bytes = new Uint8Array(payload.subarray(at, end));
     at = end;
     return { data: new ARRAYS[dtype](bytes.buffer), shape, dtype };

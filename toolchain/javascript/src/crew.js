@@ -1,24 +1,23 @@
 // The threads that help with every run of one instance: workers that instantiate the same module over the
 // same memory. They sleep between runs.
 
+import { CONTROL_BYTES, FAILED, LEAVE, RETURNED, RUN } from "./control.js";
 import { LoadError } from "./errors.js";
 import { spawn } from "./spawn.js";
-import { link } from "./wasi.js";
 
-// Words that the threads share beside the graph's memory: the run under way, counted from 1; how many times a
-// helper has returned from one; whether one has failed.
-const RUN = 0;
-const RETURNED = 1;
-const FAILED = 2;
-/** Instead of a run: the instance is closed. */
-const LEAVE = -1;
-const CONTROL_BYTES = 12;
+const STACK_BYTES = 256 * 1024;
 
 /** How often to look whether a helper has returned before sleeping: to be woken takes longer than that. */
 const LOOKS = 20_000;
 
-/** Start `size` threads; `makeStack()` gives the end of a new stack in the graph's memory. */
-export async function startCrew(size, module, memory, makeStack) {
+/**
+ * Start what makes up `threads` threads with the one that calls `run`.
+ *
+ * `call(name)` calls the instance's function, `allocate(bytes)` gives room in its memory.
+ */
+export async function startCrew(threads, module, { steps }, memory, call, allocate) {
+  // A graph without shares has nothing to give to another thread.
+  const size = steps.some(({ shares }) => shares > 1) ? threads - 1 : 0;
   const control = new Int32Array(new SharedArrayBuffer(CONTROL_BYTES));
   const workers = [];
   let runs = 0;
@@ -31,7 +30,7 @@ export async function startCrew(size, module, memory, makeStack) {
   };
   try {
     for (let thread = 1; thread <= size; thread++) {
-      const stack = makeStack();
+      const stack = allocate(STACK_BYTES) + STACK_BYTES; // it grows downwards
       await new Promise((resolve, reject) => {
         const fail = (error) => {
           ({ message } = error);
@@ -50,15 +49,15 @@ export async function startCrew(size, module, memory, makeStack) {
   }
   return {
     close,
-    /** `work()`'s code once every thread has done its part; where one has failed, throws `trapped(error)`. */
-    async run(work, stop, trapped) {
+    /** The run's code once every thread has done its part; where one has failed, `trapped(error)` throws. */
+    async run(trapped) {
       Atomics.store(control, RUN, ++runs);
       Atomics.notify(control, RUN);
       let code;
       try {
-        code = work();
+        code = call("wg_run");
       } catch (error) {
-        stop(); // they may wait for what this thread has left undone
+        call("wg_stop"); // they may wait for what this thread has left undone
         throw error;
       } finally {
         for (let looks = 0, returned; (returned = Atomics.load(control, RETURNED)) < runs * size; looks++) {
@@ -67,33 +66,9 @@ export async function startCrew(size, module, memory, makeStack) {
       }
       if (control[FAILED]) {
         while (!message) await new Promise(setTimeout); // it is on its way
-        throw trapped({ message });
+        trapped({ message });
       }
       return code;
     },
   };
-}
-
-/** A helper's whole life; `post(error)` tells that it has begun, and later why it failed. */
-export async function help({ module, memory, control, stack, thread }, post) {
-  try {
-    const { functions } = await link(module, memory, () => {});
-    post();
-    for (let run = 1; ; run++) {
-      Atomics.wait(control, RUN, run - 1);
-      if (control[RUN] === LEAVE) return;
-      try {
-        functions.wg_work(stack, thread, run);
-      } catch (error) {
-        control[FAILED] = 1;
-        functions.wg_stop();
-        throw error;
-      } finally {
-        Atomics.add(control, RETURNED, 1);
-        Atomics.notify(control, RETURNED);
-      }
-    }
-  } catch (error) {
-    post({ message: `${error?.message}` });
-  }
 }

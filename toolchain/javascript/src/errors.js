@@ -1,35 +1,40 @@
 // The errors a caller can act on. Their kinds are those of wasmgraph/errors.py.
 
+/** Text of any origin without what a terminal would obey; line ends stay. */
+const printable = (text) => text.replace(/(?!\n)[\p{C}\p{Zl}\p{Zp}]/gu, "\ufffd");
+
 /** What every error on purpose is: `kind` says which, `hint` is the way out where there is one. */
 export class WasmgraphError extends Error {
   constructor(message, hint = null) {
-    super(message);
-    this.hint = hint;
+    super(printable(message));
+    this.hint = hint && printable(hint);
   }
 }
 
 const KINDS = {};
 
 // A minifier renames classes, so each is told its kind.
-export const [LoadError, InputError, InferenceError, MemoryLimitExceeded, RunTimeout] = [
-  "LoadError",
-  "InputError",
-  "InferenceError",
-  "MemoryLimitExceeded",
-  "RunTimeout",
-].map((kind) => {
-  KINDS[kind] = class extends WasmgraphError {
+const define = (kind) =>
+  (KINDS[kind] = class extends WasmgraphError {
     static name = kind;
-  };
-  Object.assign(KINDS[kind].prototype, { name: kind, kind });
-  return KINDS[kind];
-});
+    get name() {
+      return kind;
+    }
+    get kind() {
+      return kind;
+    }
+  });
 
-/** An error as it travels between threads and processes. */
-export const pack = ({ kind, message, hint = null }) => ({ kind, message, hint });
+export const LoadError = define("LoadError");
+export const InputError = define("InputError");
+export const InferenceError = define("InferenceError");
+export const MemoryLimitExceeded = define("MemoryLimitExceeded");
+export const RunTimeout = define("RunTimeout");
 
-/** The error that was packed; one of no kind of ours stays a plain one. */
-export const unpack = ({ kind, message, hint }) => new (KINDS[kind] ?? Error)(message, hint);
+/** The error of a kind; one that is none of ours is a plain one. */
+export const makeError = (kind, message, hint) => new (KINDS[kind] ?? Error)(message, hint);
 
-/** Text from a graph without what a terminal would obey; line ends stay. */
-export const printable = (text) => text.replace(/[^\P{C}\n]|\p{Zl}|\p{Zp}/gu, "\ufffd");
+/** Throw one of them, in an expression too. */
+export const fail = (Kind, message, hint) => {
+  throw new Kind(message, hint);
+};

@@ -2,30 +2,19 @@
 
 import { startGuest } from "./guest.js";
 import { prepare } from "./program.js";
-import { startRemote } from "./remote.js";
 import { checkInputs } from "./tensor.js";
-
-/** Whether this thread may sleep: a page's own may not. */
-function canWait() {
-  try {
-    return Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 1);
-  } catch {
-    return false;
-  }
-}
 
 /** See index.d.ts. */
 export async function load(source, options = {}) {
   const program = await prepare(source, options);
-  const { name, metadata, threads } = program;
+  const { metadata } = program;
   const { inputs, outputs } = metadata;
-  let isRemote = (options.worker ?? options.timeout > 0) || (threads > 1 && !canWait());
+  let isRemote = (options.worker ?? options.timeout > 0) || program.needsWorker;
   let instance;
-  let last;
-  let isClosed = false;
+  let isClosed;
 
   const start = async (timeout) => {
-    instance ??= await (isRemote ? startRemote(program, timeout) : startGuest(program));
+    instance ??= await (isRemote ? (await import("./remote.js")).startRemote(program, timeout) : startGuest(program));
   };
   const drop = () => {
     instance?.close();
@@ -45,13 +34,8 @@ export async function load(source, options = {}) {
       throw error;
     }
   };
-  const queue = (work) => {
-    const result = last.then(work);
-    last = result.catch(() => {});
-    return result;
-  };
 
-  last = start(options.timeout); // what is wrong with the graph shows while it is loaded
+  let last = start(options.timeout); // what is wrong with the graph shows while it is loaded
   await last;
   return {
     inputs,
@@ -61,14 +45,16 @@ export async function load(source, options = {}) {
       return instance?.memory?.buffer.byteLength;
     },
     async run(given, { timeout = options.timeout } = {}) {
-      if (isClosed) throw new Error(`${name} is closed`);
+      if (isClosed) throw new Error(`${program.name} is closed`);
       const tensors = checkInputs(inputs, given);
-      const found = await queue(() => runOnce(tensors, timeout));
-      return Object.fromEntries(outputs.map((spec, i) => [spec.name, found.outputs[i]]));
+      const result = last.then(() => runOnce(tensors, timeout));
+      last = result.catch(() => {});
+      const found = (await result).outputs;
+      return Object.fromEntries(outputs.map(({ name }, i) => [name, found[i]]));
     },
     close() {
       isClosed = true;
-      queue(drop);
+      last.then(drop);
     },
   };
 }

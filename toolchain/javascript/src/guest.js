@@ -3,10 +3,9 @@
 // Nothing that the graph says is believed: every address, length, rank and text is checked against its memory
 // before it is touched. wasmgraph/runtime/wasmtime_instance.py is the same under Wasmtime.
 
-import { startCrew } from "./crew.js";
-import { InferenceError, LoadError, MemoryLimitExceeded, printable } from "./errors.js";
+import { InferenceError, LoadError, fail } from "./errors.js";
 import { ABI } from "./metadata.js";
-import { ARRAYS, count, describe, fits, isKnown, isSmall } from "./tensor.js";
+import { ARRAYS, describe, fits, isCount, isKnown, sizeOf } from "./tensor.js";
 import { link } from "./wasi.js";
 
 /** As the rank in `wg_input`: the shape is the one compiled in. */
@@ -15,134 +14,118 @@ const STATIC_SHAPE = -1;
 const MAX_RANK = 32;
 /** Of what the graph says; more is cut off. */
 const MAX_TEXT_BYTES = 65536;
-const MAX_STDERR_BYTES = 4096;
-const STACK_BYTES = 256 * 1024;
+const MAX_STDERR = 4096;
 
-const decode = (bytes) => new TextDecoder().decode(new Uint8Array(bytes)).trim();
-const isFixed = ({ shape }) => shape.every(isKnown);
+const isOpen = ({ shape }) => !shape.every(isKnown);
+// Of a copy: shared memory cannot be decoded.
+const decode = (bytes) => new TextDecoder().decode(bytes.slice(0, MAX_TEXT_BYTES));
 
 /**
  * Instantiate a program (see program.js). After an error it is of no further use.
  *
- * `run(tensors)` takes what `checkInputs` gives, and gives `{outputs, ms}`: tensors that are the caller's, and how
- * long it took. `call(name, ...)` is a function of the ABI.
+ * `run(tensors)` takes what `checkInputs` gives, and gives `{outputs}`: tensors that are the caller's.
+ * `call(name, ...)` is a function of the ABI.
  */
 export async function startGuest({ module, metadata, shared, threads, maxMemory }) {
-  const { inputs, outputs, kernels, steps } = metadata;
+  const { inputs, outputs, kernels } = metadata;
+  const limits = maxMemory && (await import("./limits.js"));
   let Kind = LoadError;
-  let stderr = [];
+  let stderr = "";
   let scratch = 0;
-  let crew;
 
-  /** The error for a failure, and for what the graph said of it. */
-  const failure = (what, text) => {
-    const message = printable(text ? `${what}: ${text}` : what);
-    // The executor's texts, or Rust's allocator's.
-    return maxMemory && /out of memory|no memory left|memory allocation of/.test(text)
-      ? new MemoryLimitExceeded(`${message}; the limit is ${maxMemory} bytes`, "allow more memory")
-      : new Kind(message);
+  /** Throw what happened, and what the graph said of it. */
+  const failed = (what, text) => {
+    text = text.trim();
+    what += text && `: ${text}`;
+    throw limits?.exceeded(what, maxMemory) ?? new Kind(what);
   };
 
-  /** The error for what was thrown while the graph ran, with the kernel where the stack shows it. */
+  /** Throw the error for what was thrown while the graph ran, with the kernel where the stack shows it. */
   const trapped = ({ message = "an exception", stack }) => {
     const words = `${stack}`.split(/[^\w$.]+/);
-    const { symbol, description } = kernels.find((kernel) => words.includes(kernel.symbol)) ?? {};
+    const kernel = kernels.find(({ symbol }) => words.includes(symbol));
+    const place = kernel ? ` in kernel ${kernel.symbol} (${kernel.description})` : "";
     // Every engine has its own words for it.
-    const reason = /call stack|recursion/.test(message) ? "stack overflow" : message;
-    return failure(`the graph trapped${symbol ? ` in kernel ${symbol} (${description})` : ""}: ${reason}`, decode(stderr));
+    failed(`the graph trapped${place}: ${/call stack|recursion/.test(message) ? "stack overflow" : message}`, stderr);
   };
 
   /** Call an export whose result is an address, a size or a code: as an unsigned number. */
   const call = (name, ...values) => {
     try {
-      return functions[name](...values) >>> 0;
+      return exports[name](...values) >>> 0;
     } catch (error) {
-      throw trapped(Object(error));
+      trapped(Object(error));
     }
   };
 
   /** Bytes in the graph's memory, good until it runs again. */
   const view = (what, address, length) => {
-    const size = memory.buffer.byteLength;
-    if (address + length > size) {
-      throw new Kind(`the graph says that ${printable(what)} (${length} bytes) lies at ${address}, outside its memory of ${size} bytes`);
+    const { buffer } = memory;
+    const { byteLength } = buffer;
+    if (address + length > byteLength) {
+      fail(Kind, `the graph's ${what} (${length} bytes at ${address}) lies outside its memory of ${byteLength} bytes`);
     }
-    return new Uint8Array(memory.buffer, address, length);
+    return new Uint8Array(buffer, address, length);
   };
-  const tensorView = ({ name, dtype }, address, shape) =>
-    view(`'${name}'`, address, isSmall(shape, dtype) ? count(shape, ARRAYS[dtype].BYTES_PER_ELEMENT) : Infinity);
 
   /** Throw what the graph says of its own failure. */
-  const report = (what) => {
-    const text = view("its error", call("wg_error"), call("wg_error_len"));
-    throw failure(what, decode(text.slice(0, MAX_TEXT_BYTES)));
-  };
+  const report = (what) => failed(what, decode(view("error text", call("wg_error"), call("wg_error_len"))));
   const allocate = (length) => call("wg_alloc", length) || report("the graph has no memory left");
 
   /** Room in the graph's memory for the extents of one shape. */
   const dims = () => {
     scratch ||= allocate(8 * MAX_RANK);
-    const { buffer, byteOffset } = view("a shape", scratch, 8 * MAX_RANK);
-    return new DataView(buffer, byteOffset);
+    return new DataView(memory.buffer, view("shape", scratch, 8 * MAX_RANK).byteOffset);
   };
 
   const setInput = (spec, i, { data, shape }) => {
-    if (!isFixed(spec)) {
+    if (isOpen(spec)) {
       const room = dims();
       shape.forEach((extent, axis) => room.setBigInt64(8 * axis, BigInt(extent), true));
     }
-    const address = call("wg_input", i, scratch, isFixed(spec) ? STATIC_SHAPE : shape.length);
-    if (!address) report(`the graph rejects input '${spec.name}'`);
-    tensorView(spec, address, shape).set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+    const what = `input '${spec.name}'`;
+    const address =
+      call("wg_input", i, scratch, isOpen(spec) ? shape.length : STATIC_SHAPE) || report(`the graph rejects ${what}`);
+    view(what, address, data.length).set(data);
   };
 
   const getOutput = (spec, i) => {
-    const address = call("wg_output", i) || report(`the graph has no output '${spec.name}'`);
+    const { name, dtype } = spec;
+    const what = `output '${name}'`;
+    const address = call("wg_output", i) || report(`the graph has no ${what}`);
     let { shape } = spec;
-    if (!isFixed(spec)) {
-      const rank = call("wg_output_shape", i, 0);
+    if (isOpen(spec)) {
       dims();
-      if (rank > MAX_RANK) report(`the graph gives output '${spec.name}' no shape`);
-      call("wg_output_shape", i, scratch);
+      const rank = call("wg_output_shape", i, scratch);
+      if (rank > MAX_RANK) report(`the graph gives ${what} no shape`);
       const room = dims();
       shape = Array.from({ length: rank }, (_, axis) => Number(room.getBigInt64(8 * axis, true)));
-      if (!fits(spec.shape, shape) || shape.some((extent) => extent < 0)) {
-        throw new Kind(printable(`the graph says that output ${describe(spec)} has the shape [${shape}]`));
-      }
+      if (!fits(spec.shape, shape) || !shape.every(isCount)) fail(Kind, `the graph gives output ${describe(spec)} the shape [${shape}]`);
     }
     // A copy, in a buffer that is not shared.
-    const { buffer } = new Uint8Array(tensorView(spec, address, shape));
-    return { data: new ARRAYS[spec.dtype](buffer), shape: [...shape], dtype: spec.dtype };
+    const { buffer } = new Uint8Array(view(what, address, sizeOf(shape, dtype)));
+    return { data: new ARRAYS[dtype](buffer), shape: [...shape], dtype };
   };
 
-  const { memory, functions } = await link(module, shared && new WebAssembly.Memory(shared), (bytes) => {
-    stderr = [...stderr, ...bytes].slice(-MAX_STDERR_BYTES);
-  }).catch((error) => {
-    throw failure(`the graph cannot start: ${error?.message}`, decode(stderr));
-  });
-  if (functions._initialize) call("_initialize");
+  const { memory, exports } = await link(module, shared && new WebAssembly.Memory(shared), (bytes) => {
+    stderr = (stderr + decode(bytes)).slice(-MAX_STDERR);
+  }).catch((error) => failed(`the graph cannot start: ${error?.message}`, stderr));
+  if (exports._initialize) call("_initialize");
   const abi = call("wg_abi");
-  if (abi !== ABI) throw new LoadError(`the graph has ABI ${abi}, this wasmgraph runs ABI ${ABI}`, "compile the model again");
-  // A graph without shares has nothing to give to another thread.
-  if (threads > 1 && steps.some(({ shares }) => shares > 1)) {
-    crew = await startCrew(threads - 1, module, memory, () => allocate(STACK_BYTES) + STACK_BYTES);
-  }
+  if (abi !== ABI) fail(LoadError, `the graph has ABI ${abi}, not ${ABI}`, "compile the model again");
+  const crew = threads > 1 && (await (await import("./crew.js")).startCrew(threads, module, metadata, memory, call, allocate));
   Kind = InferenceError;
 
   return {
     memory,
     call,
     async run(tensors) {
-      const began = performance.now();
-      stderr = [];
+      stderr = "";
       inputs.forEach((spec, i) => setInput(spec, i, tensors[i]));
-      const code = crew
-        ? await crew.run(() => call("wg_run"), () => call("wg_stop"), trapped)
-        : call("wg_run");
+      const code = crew ? await crew.run(trapped) : call("wg_run");
       if (code) report(`the graph failed with code ${code | 0}`);
-      const found = outputs.map(getOutput);
-      return { outputs: found, ms: performance.now() - began };
+      return { outputs: outputs.map(getOutput) };
     },
-    close: () => crew?.close(),
+    close: () => crew && crew.close(),
   };
 }

@@ -1,14 +1,18 @@
 // The metadata in a graph's custom section `wasmgraph`, checked as far as they are used here: files are of any
 // origin.
 
-import { LoadError, printable } from "./errors.js";
-import { ARRAYS, isKnown, isSmall } from "./tensor.js";
+import { LoadError, fail } from "./errors.js";
+import { ARRAYS, isCount, isKnown, sizeOf } from "./tensor.js";
 
 export const ABI = 1;
 
-const isCount = (value) => Number.isSafeInteger(value) && value >= 0;
-const isExtent = (extent) => typeof extent === "string" || isCount(extent);
-const TENSORS = [{ name: "", dtype: (dtype) => typeof dtype === "string" && Object.hasOwn(ARRAYS, dtype), shape: [isExtent] }];
+const TENSORS = [
+  {
+    name: "",
+    dtype: (dtype) => typeof dtype === "string" && ARRAYS[dtype],
+    shape: [(extent) => typeof extent === "string" || isCount(extent)],
+  },
+];
 /** What they should be like: a value of the same type, a list of such, or what a function says. */
 const METADATA = {
   abi: (abi) => abi === ABI,
@@ -23,40 +27,35 @@ const METADATA = {
   steps: [{ kernel: isCount, nodes: [""] }],
 };
 
-const typeOf = (value) => (Array.isArray(value) ? "list" : value === null ? "null" : typeof value);
+/** "[object Array]", "[object Null]" ... of what JSON has. */
+const typeOf = (value) => ({}).toString.call(value);
 
-function check(value, like, key) {
-  const isRight = typeof like === "function" ? like(value) : typeOf(value) === typeOf(like);
-  if (!isRight) {
-    const found = Object(value) === value ? `a ${typeOf(value)}` : value;
-    throw new LoadError(printable(`the graph's metadata: '${key}' cannot be ${found}`));
-  }
-  if (typeOf(like) === "list") value.forEach((item) => check(item, like[0], key));
-  if (typeOf(like) === "object") Object.keys(like).forEach((name) => check(value[name], like[name], name));
+function check(value, like, place) {
+  const isRight = like.call ? like(value) : typeOf(value) === typeOf(like);
+  if (!isRight) fail(LoadError, `the graph's ${place} cannot be ${`${value}`.slice(0, 99)}`);
+  for (const key in Array.isArray(like) ? value : like) check(value[key], like[key] ?? like[0], `${place}.${key}`);
 }
 
-/** The metadata of a compiled module. Throws a LoadError where it is no graph of this ABI. */
+/** The metadata of a compiled module. Throws a LoadError where it is no graph of this ABI, or an error of JSON. */
 export function readMetadata(module) {
   const sections = WebAssembly.Module.customSections(module, "wasmgraph");
   if (sections.length !== 1) {
-    throw new LoadError(
+    fail(
+      LoadError,
       `no graph: it has ${sections.length} custom sections 'wasmgraph'`,
       "a graph is the .wasm that `wasmgraph compile` writes",
     );
   }
-  let data;
-  try {
-    data = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(sections[0]));
-  } catch (error) {
-    throw new LoadError(printable(`the graph's metadata is not JSON: ${error.message}`));
-  }
-  check(data, METADATA, "all of it");
-  const { inputs, outputs, steps, kernels } = data;
-  const tensors = [...inputs, ...outputs];
+  const metadata = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(sections[0]));
+  check(metadata, METADATA, "metadata");
+  const { inputs, outputs, steps, kernels } = metadata;
   const isRight =
     steps.every(({ kernel }) => kernel < kernels.length) &&
-    tensors.every(({ shape, dtype }) => shape.length <= 32 && isSmall(shape.filter(isKnown), dtype)) &&
-    [inputs, outputs].every((list) => new Set(list.map(({ name }) => name)).size === list.length);
-  if (!isRight) throw new LoadError("the graph's metadata: a step has no kernel, a tensor is too large, or two have one name");
-  return data;
+    [inputs, outputs].every(
+      (tensors) =>
+        new Set(tensors.map(({ name }) => name)).size === tensors.length &&
+        tensors.every(({ shape, dtype }) => shape.length <= 32 && sizeOf(shape.filter(isKnown), dtype) < Infinity),
+    );
+  if (!isRight) fail(LoadError, "the graph's metadata: a step has no kernel, a tensor is too large, or two have one name");
+  return metadata;
 }

@@ -1,6 +1,7 @@
 // A graph in a worker: the thread that calls it is not held up, and a run that takes too long is ended.
 
-import { RunTimeout, unpack } from "./errors.js";
+import { RunTimeout } from "./errors.js";
+import { unpack } from "./packed.js";
 import { spawn } from "./spawn.js";
 
 /** ms; beyond it a timer rings at once. */

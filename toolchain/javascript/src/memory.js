@@ -9,13 +9,14 @@ const IMPORTS = 2;
 const MEMORIES = 5;
 
 /** Unsigned LEB128. */
-export const encode = (value) => (value > 127 ? [(value % 128) | 128, ...encode(Math.floor(value / 128))] : [value]);
+const encode = (value) => (value > 127 ? [(value % 128) | 128, ...encode(Math.floor(value / 128))] : [value]);
 
 /**
  * `{memory, bytes}`: the limits of a module's one memory in pages, as a WebAssembly.Memory takes them, none
  * higher than `maxMemory` bytes; and the module, whose own memory has that maximum.
  */
-export function limitMemory(bytes, maxMemory = Infinity) {
+export function limitMemory(source, maxMemory = Infinity) {
+  const bytes = ArrayBuffer.isView(source) ? new Uint8Array(source.buffer, source.byteOffset, source.byteLength) : new Uint8Array(source);
   let at = HEADER_BYTES;
   let memory;
   const number = () => {

@@ -1,0 +1,4 @@
+// Every function of WASI preview 1, for graphs that import more than what `wasmgraph compile` lets them: as in wasi.js.
+
+export const PREVIEW1 =
+  "ii>i args_get args_sizes_get clock_res_get environ_get environ_sizes_get fd_fdstat_get fd_fdstat_set_flags fd_filestat_get fd_prestat_get fd_renumber fd_tell random_get sock_shutdown,iIi>i clock_time_get,iIIi>i fd_advise,iII>i fd_allocate fd_fdstat_set_rights,i>i fd_close fd_datasync fd_sync proc_raise,iI>i fd_filestat_set_size,iIIi>i fd_filestat_set_times,iiiIi>i fd_pread fd_pwrite fd_readdir,iii>i fd_prestat_dir_name path_create_directory path_remove_directory path_unlink_file sock_accept,iiii>i fd_read fd_write poll_oneoff,iIii>i fd_seek,iiiii>i path_filestat_get path_symlink sock_send,iiiiIIi>i path_filestat_set_times,iiiiiii>i path_link,iiiiiIIii>i path_open,iiiiii>i path_readlink path_rename sock_recv,>i sched_yield,i> proc_exit";
