@@ -16,15 +16,14 @@ import wasmgraph
 from tests.onnx_models import make_model, node
 from tests.operators.foreign_cases import run_with_onnxruntime
 from tests.quantised.weight_only import gated, quantised
+from wasmgraph.bundle import read_bundle
 from wasmgraph.cli import main
 from wasmgraph.errors import UnsupportedModelError
 
 FORMS = [
-    ("QOperator", {"bits": 4, "block_size": 32, "is_symmetric": True}),
     ("QOperator", {"bits": 4, "block_size": 16, "is_symmetric": False}),
     ("QOperator", {"bits": 8, "block_size": 32, "is_symmetric": False}),
     ("QDQ", {"bits": 4, "block_size": 32, "is_symmetric": True}),
-    ("QDQ", {"bits": 4, "block_size": 32, "is_symmetric": False}),
 ]
 
 
@@ -122,3 +121,102 @@ def test_halves_are_multiplied_in_float32(tmp_path):
     assert y.dtype == np.float16
     # A half has 11 bits, and its last one may be rounded the other way.
     np.testing.assert_allclose(y.astype(np.float32), expected, rtol=2**-10, atol=1e-4)
+
+
+SIZES = [
+    ("QOperator", {"bits": 4, "block_size": 32, "is_symmetric": True}, 6.0),
+    ("QOperator", {"bits": 8, "block_size": 32, "is_symmetric": False}, 3.4),
+    ("QDQ", {"bits": 4, "block_size": 32, "is_symmetric": False}, 5.8),
+]
+
+
+@pytest.mark.parametrize(("form", "options", "ratio"), SIZES)
+def test_weights_stay_as_small_as_they_are(tmp_path, form, options, ratio):
+    """A block of 32 takes 16 bytes of 4 bits, a scale of 4 and a zero point of 1, where float32
+    takes 128; and the results are those of float32, bit by bit."""
+    model = quantised(gated(opset=21), form, **options)
+    x = np.random.default_rng(0).standard_normal((2, 5, 96)).astype(np.float32)
+    results = []
+    for weights in (None, "f32"):
+        report = wasmgraph.compile(model, tmp_path / "graph.wasm", weights=weights, verify=False)
+        with wasmgraph.load(tmp_path / "graph.wasm") as graph:
+            results.append(graph.run({"x": x})["y"].tobytes())
+        reduction = report.sizes["wide_weights"] / report.sizes["weights"]
+        assert (reduction == 1) if weights == "f32" else (reduction > ratio)
+    assert results[0] == results[1]
+
+
+def test_rounding_leaves_quantised_weights_alone(tmp_path):
+    model = quantised(gated(), bits=4, block_size=32)
+    sizes = [
+        wasmgraph.compile(model, tmp_path / "graph.wasm", weights=weights, verify=False).sizes
+        for weights in (None, "f16")
+    ]
+    assert sizes[0]["weights"] == sizes[1]["weights"]
+
+
+LAYOUTS: list[tuple[str, tuple[int, ...], dict[str, int], str]] = [
+    # Scales of all, of columns, of rows, of blocks of either; and the products that can have the
+    # weights as codes: of them as they are ("a"), or across ("t").
+    ("uint4", (), {}, "at"),
+    ("int4", (80,), {"axis": 1}, "a"),
+    ("uint4", (96,), {"axis": 0}, "t"),
+    ("int4", (3, 80), {"axis": 0, "block_size": 32}, "a"),
+    ("uint4", (96, 5), {"axis": 1, "block_size": 16}, "t"),
+    ("uint8", (), {}, "at"),
+    ("uint8", (80,), {"axis": 1}, "a"),
+    ("int8", (96,), {"axis": 0}, "t"),
+    ("uint8", (6, 80), {"axis": 0, "block_size": 16}, "a"),
+]
+_SPANS = {"int4": (-8, 8), "uint4": (0, 16), "int8": (-128, 128), "uint8": (0, 256)}
+
+
+def dequantised() -> onnx.ModelProto:
+    """96x80 weights of every layout, with zero points, behind a DequantizeLinear each."""
+    rng = np.random.default_rng(5)
+    nodes, weights, outputs = [], [], {}
+    for i, (dtype, scales, attributes, ways) in enumerate(LAYOUTS):
+        elem_type = onnx.TensorProto.DataType.Value(dtype.upper())
+        for name, shape in ((f"q{i}", (96, 80)), (f"z{i}", scales)):
+            values = rng.integers(*_SPANS[dtype], shape).reshape(-1).tolist()
+            weights.append(onnx.helper.make_tensor(name, elem_type, shape, values))
+        factors = rng.uniform(0.01, 0.02, scales).astype(np.float32)
+        weights.append(onnx.numpy_helper.from_array(factors, f"s{i}"))
+        nodes.append(node("DequantizeLinear", f"q{i} s{i} z{i}", f"w{i}", **attributes))
+        if "a" in ways:
+            nodes.append(node("MatMul", f"a w{i}", f"a{i}"))
+            outputs[f"a{i}"] = (3, 80)
+        if "t" in ways:
+            nodes.append(node("Gemm", f"t w{i}", f"t{i}", transB=1))
+            outputs[f"t{i}"] = (3, 96)
+    model = make_model(nodes, {"a": (3, 96), "t": (3, 80)}, outputs, opset=21)
+    model.graph.initializer.extend(weights)
+    return model
+
+
+def test_constants_that_are_dequantised_stay_small(tmp_path):
+    """Every product takes a byte or half of one per weight, plus its scales."""
+    model = dequantised()
+    wasmgraph.compile(model, tmp_path / "g.wasm", verify=False, bundle_dir=tmp_path / "bundle")
+    constants = read_bundle(tmp_path / "bundle").graph.constants
+    codes = [c for c in constants if c.shape != () and c.dtype == "uint8"]
+    assert len(codes) == len("".join(ways for *_, ways in LAYOUTS))
+    assert sum(c.shape[0] < 0.85 * 96 * 80 for c in codes) == 6
+    assert all(c.shape[0] < 1.4 * 96 * 80 for c in codes)
+    rng = np.random.default_rng(0)
+    feeds = {name: rng.normal(size=(3, n)).astype(np.float32) for name, n in (("a", 96), ("t", 80))}
+    expected = run_with_onnxruntime(model, feeds)
+    with wasmgraph.load(tmp_path / "g.wasm") as graph:
+        for name, y in graph.run(feeds).items():
+            np.testing.assert_allclose(y, expected[name], rtol=1e-3, atol=1e-3, err_msg=name)
+
+
+@pytest.mark.parametrize("threads", [False, True])
+def test_the_bytes_are_the_same_every_time(tmp_path, threads):
+    model = quantised(gated(), bits=4, block_size=16, is_symmetric=False)
+    files = [tmp_path / "a.wasm", tmp_path / "b.wasm"]
+    for out in files:
+        report = wasmgraph.compile(model, out, threads=threads)
+        assert report.verification is not None
+        assert report.verification.agrees
+    assert files[0].read_bytes() == files[1].read_bytes()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from wasmgraph.errors import ModelError
+from wasmgraph.kernels.block_scaled import BlockScaled
 
 SMALL_BYTES = 4096
 """Weights up to this size go along to shape inference, since they may hold shapes and axes."""
@@ -51,6 +52,7 @@ class Network:
         functions: Model-local functions, until they are inlined.
         declared: The dtypes of inputs and outputs that are stored as others, by name.
         wide_nbytes: What weights that are stored narrower would take as float32, by name.
+        block_scaled: What float32 weights were decoded from, each as a factor of products has it.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Network:
     types: dict[str, TensorType] = field(default_factory=dict)
     declared: dict[str, str] = field(default_factory=dict)
     wide_nbytes: dict[str, int] = field(default_factory=dict)
+    block_scaled: dict[str, list[BlockScaled]] = field(default_factory=dict)
 
     @property
     def output_names(self) -> list[str]:

@@ -32,6 +32,7 @@ from wasmgraph.importer.network import (
 )
 from wasmgraph.importer.provenance import marker
 from wasmgraph.importer.support import unsupported, why_impossible
+from wasmgraph.kernels.block_scaled import BlockScaled
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class RelaxGraph:
         nodes: Names of the ONNX nodes, by the index that variables carry.
         weight_names: ONNX names of the large constants, by the address of their data.
         wide_nbytes: As in `Network`.
+        block_scaled: What some of the constants were decoded from, in no order.
     """
 
     module: Any
@@ -54,6 +56,7 @@ class RelaxGraph:
     nodes: tuple[str, ...]
     weight_names: dict[int, str]
     wide_nbytes: Mapping[str, int]
+    block_scaled: tuple[BlockScaled, ...] = ()
 
 
 def build_relax(network: Network) -> RelaxGraph:
@@ -114,6 +117,7 @@ class _Builder:
             nodes=tuple(node.name for node in network.nodes),
             weight_names=self.weight_names,
             wide_nbytes=network.wide_nbytes,
+            block_scaled=tuple(w for several in network.block_scaled.values() for w in several),
         )
 
     def _value(self, name: str) -> Any:

@@ -6,6 +6,8 @@ What weight-only quantisers make of the weights of products. This is their meani
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +24,7 @@ class BlockScaled:
         scales: float32 [blocks, column].
         zeros: float32 [blocks, column].
         block: How many k share a scale and a zero point; the last block may be shorter.
-        bits: Of a code: 4 or 8.
+        bits: Of a code: 2, 4 or 8.
     """
 
     codes: NDArray[np.uint8]
@@ -39,3 +41,24 @@ class BlockScaled:
 
     def _spread(self, values: NDArray[Any], depth: int) -> NDArray[Any]:
         return np.repeat(values, self.block, 0)[:depth]
+
+
+class KnownBlocks:
+    """Finds what a matrix was decoded from by its numbers, whatever became of its name.
+
+    So what is found is exact, and what was changed on the way (scaled, cut) is not found.
+    """
+
+    def __init__(self, weights: Iterable[BlockScaled] = ()) -> None:
+        self._by_digest = {_digest(each.decoded()): each for each in weights}
+
+    def find(self, matrix: NDArray[Any]) -> BlockScaled | None:
+        """What float32 [k, column] is, or None."""
+        return self._by_digest.get(_digest(matrix)) if self._by_digest else None
+
+
+def _digest(matrix: NDArray[Any]) -> bytes:
+    """Of the shape and the elements."""
+    digest = hashlib.blake2b(repr((matrix.shape, matrix.dtype.name)).encode())
+    digest.update(np.ascontiguousarray(matrix).data)
+    return digest.digest()

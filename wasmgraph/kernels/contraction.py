@@ -10,8 +10,7 @@ A tile keeps its accumulators in registers; `tiles` says of which shape.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from wasmgraph.assembler.function import (
     V128,
@@ -21,19 +20,16 @@ from wasmgraph.assembler.function import (
     binary,
     f32x4,
     i32,
-    load,
-    load_f32,
     load_lanes,
-    shuffle,
-    splat,
-    unfused,
 )
+from wasmgraph.kernels.block_stored import BlockFormat, column_nbytes, emit_block_decoding
 from wasmgraph.kernels.chain import IDENTITY, Chain, emit_chain
 from wasmgraph.kernels.operands import RowOperand, load_operand
 from wasmgraph.kernels.product_shares import product_shares
-from wasmgraph.kernels.rows import Axes, RowWalk, TileRows, advance, count
+from wasmgraph.kernels.rows import Axes, RowWalk, advance, count
 from wasmgraph.kernels.sharing import Share
-from wasmgraph.kernels.stored import NBYTES, Stored, emit_decoding, load_stored
+from wasmgraph.kernels.stored import NBYTES, Stored, emit_decoding
+from wasmgraph.kernels.tile_sums import DECODED_AT_ONCE, Panel, TileSums
 from wasmgraph.kernels.tiles import LANES, SEPARATE, Tiles, column_blocks
 
 __all__ = ["LANES", "BatchAxis", "Contraction", "column_blocks", "emit_product"]
@@ -74,7 +70,8 @@ class Contraction:
         chain: The epilogue; operand 0 is the sum.
         operands: The chain's other operands.
         tiles: As in `pack_columns` where b is packed.
-        stored: As what b is; anything but float32 is packed, and int8 has no batches.
+        stored: As what b is; anything but float32 is packed, int8 and blocks have no batches of b,
+            and with blocks the reduction is one axis.
     """
 
     batch: tuple[BatchAxis, ...]
@@ -87,7 +84,7 @@ class Contraction:
     chain: Chain = IDENTITY
     operands: tuple[RowOperand, ...] = ()
     tiles: Tiles = SEPARATE
-    stored: Stored = "float32"
+    stored: Stored | BlockFormat = "float32"
 
     @property
     def depth(self) -> int:
@@ -110,6 +107,16 @@ class Contraction:
         return self.stored == "int8"
 
     @property
+    def b_nbytes(self) -> int:
+        """Bytes of an element of b; with blocks, which have no batches, 0."""
+        return 0 if isinstance(self.stored, BlockFormat) else NBYTES[self.stored]
+
+    @property
+    def b_column_nbytes(self) -> int:
+        """Bytes between neighbouring blocks of columns of b, per column of the first."""
+        return 4 if self.b_row else column_nbytes(self.stored, self.depth)
+
+    @property
     def scratch_nbytes(self) -> int:
         """Bytes of the scratch buffer for a decoded block of columns; 0: it takes none.
 
@@ -117,9 +124,13 @@ class Contraction:
         """
         if self.stored == "float32":
             return 0
-        blocks = column_blocks(self.columns, self.tiles)
-        decoded = [size for size in blocks if not self.is_read_once(self.row_count, size)]
-        return 4 * LANES * max(1, self.depth * max(decoded, default=0))
+        at_once = DECODED_AT_ONCE if isinstance(self.stored, BlockFormat) else 0
+        decoded = 1
+        for size in column_blocks(self.columns, self.tiles):
+            is_read_once = self.is_read_once(self.row_count, size)
+            depth = min(self.depth, at_once) if is_read_once else self.depth
+            decoded = max(decoded, depth * size)
+        return 4 * LANES * decoded
 
     def is_read_once(self, rows: int, vectors: int) -> bool:
         """Whether so many rows are one tile: then it decodes b itself."""
@@ -167,21 +178,6 @@ def emit_product(
     _Assembly(f, spec, a, panel, out, bias, list(operands), scratch).run()
 
 
-@dataclass(frozen=True)
-class Panel:
-    """Columns of b as a tile reads them.
-
-    Attributes:
-        pointer: To where the reduction stands.
-        stored: As what the elements are.
-        scales: To those of the first column on, with int8.
-    """
-
-    pointer: Local
-    stored: Stored = "float32"
-    scales: Local | None = None
-
-
 class _Assembly:
     def __init__(
         self,
@@ -200,12 +196,14 @@ class _Assembly:
         self.bias = bias
         self.operands = operands
         self.scratch = scratch
-        self.b_nbytes = NBYTES[spec.stored]
 
     def run(self) -> None:
-        self.zero = self.f.new(binary("i32.and", self.out, i32(1)))
+        spec, f = self.spec, self.f
+        zero = f.new(binary("i32.and", self.out, i32(1)))
+        fused = spec.tiles.fused
+        self.sums = TileSums(f, spec.reduce, spec.b_row, fused, zero, self.scratch)
         self._batches(0)
-        self.f.release(self.zero)
+        f.release(zero)
 
     def _batches(self, level: int) -> None:
         spec, f = self.spec, self.f
@@ -221,9 +219,9 @@ class _Assembly:
         with f.repeat(axis.extent):
             self._batches(level + 1)
             advance(f, pointers, steps)
-            advance(f, [self.b.pointer], [axis.b], self.b_nbytes)
+            advance(f, [self.b.pointer], [axis.b], spec.b_nbytes)
         advance(f, pointers, [-step * axis.extent for step in steps])
-        advance(f, [self.b.pointer], [-axis.b * axis.extent], self.b_nbytes)
+        advance(f, [self.b.pointer], [-axis.b * axis.extent], spec.b_nbytes)
 
     def _product(self) -> None:
         """Blocks of rows that fit the cache; within one, all columns."""
@@ -293,7 +291,7 @@ class _Assembly:
                 panel = self._panel(rows, size, Panel(b, spec.stored, scales))
                 self._rows(rows, size, lanes, walk, panel, bias, column_out, column_operands)
                 step = size * LANES
-                advance(f, [b], [step if spec.b_row else spec.depth * step], self.b_nbytes)
+                advance(f, [b], [step], spec.b_column_nbytes)
                 advance(f, along, [step] * len(along))
                 advance(f, column_operands, [step * o.column for o in spec.operands])
             done += same * size * LANES
@@ -306,16 +304,12 @@ class _Assembly:
         if stored.stored == "float32" or spec.is_read_once(rows, vectors):
             return stored
         assert self.scratch is not None
-        emit_decoding(
-            self.f,
-            stored.stored,
-            stored.pointer,
-            self.scratch,
-            spec.depth,
-            vectors,
-            stored.scales,
-        )
-        return Panel(self.scratch)
+        form, b, target = stored.stored, stored.pointer, self.scratch
+        if isinstance(form, BlockFormat):
+            emit_block_decoding(self.f, form, b, target, spec.depth, vectors)
+        else:
+            emit_decoding(self.f, form, b, target, spec.depth, vectors, stored.scales)
+        return Panel(target)
 
     def _rows(
         self,
@@ -364,113 +358,8 @@ class _Assembly:
                 for i in range(1, height):
                     f.set(sums[i * vectors + j], first)
             with cursor.tile(height) as rows:
-                b_pointer = f.new(b.pointer)
-                moving = replace(b, pointer=b_pointer)
-                with f.block() as end:
-                    self._reduce(0, rows, vectors, columns, moving, sums, end)
-                f.release(b_pointer)
+                self.sums.add(rows, vectors, columns, b, sums)
             self._store(height, vectors, columns, out, operands, sums)
-
-    def _reduce(
-        self,
-        level: int,
-        rows: TileRows,
-        vectors: int,
-        columns: int,
-        b: Panel,
-        sums: list[Local],
-        end: int,
-    ) -> None:
-        """The loops of the reduction, each axis moving the rows' pointers back when it is done."""
-        spec, f = self.spec, self.f
-        extent, stride = spec.reduce[level]
-        if level + 1 < len(spec.reduce):
-            with f.repeat(extent):
-                self._reduce(level + 1, rows, vectors, columns, b, sums, end)
-                rows.move(stride)
-            rows.move(-extent * stride)
-            return
-        lane_wise, rest = divmod(extent, LANES) if stride == 1 else (0, extent)
-        if lane_wise:
-            with f.repeat(lane_wise):
-                self._four(rows, vectors, columns, b, sums, end)
-        if rest:
-            chunk = rest if rest < LANES else 1
-            with f.repeat(rest // chunk):
-                for index in range(chunk):
-                    self._one(rows, index * stride, index, vectors, columns, b, sums)
-                    if index + 1 < chunk:
-                        f.leave_if(end, self.zero)
-                rows.move(chunk * stride)
-                self._move_b(b, chunk, vectors)
-        rows.move(-extent * stride)
-
-    def _four(
-        self,
-        rows: TileRows,
-        vectors: int,
-        columns: int,
-        b: Panel,
-        sums: list[Local],
-        end: int,
-    ) -> None:
-        """Four steps of k: one vector of each row of a, whose lanes are spread in turn."""
-        f = self.f
-        with (
-            f.scratch(V128, rows.height) as lanes,
-            f.scratch(V128, 1 + vectors) as (spread, *loaded),
-        ):
-            for i in range(rows.height):
-                f.set(lanes[i], load(*rows.at(i, 0)))
-            for k in range(LANES):
-                for j in range(vectors):
-                    f.set(loaded[j], self._load_b(b, k, j, vectors, columns))
-                for i in range(rows.height):
-                    f.set(spread, shuffle(lanes[i], lanes[i], (k, k, k, k)))
-                    for j in range(vectors):
-                        total = sums[i * vectors + j]
-                        f.set(total, self._plus_product(total, spread, loaded[j]))
-                if k + 1 < LANES:
-                    # Never taken. Cranelift moves arithmetic down to where a branch needs it, and
-                    # so would load all of b first and spill: 28 instead of 42 GFLOP/s.
-                    f.leave_if(end, self.zero)
-        rows.move(LANES)
-        self._move_b(b, LANES, vectors)
-
-    def _one(
-        self,
-        rows: TileRows,
-        a_offset: int,
-        k: int,
-        vectors: int,
-        columns: int,
-        b: Panel,
-        sums: list[Local],
-    ) -> None:
-        f = self.f
-        with f.scratch(V128, 1 + vectors) as (spread, *loaded):
-            for j in range(vectors):
-                f.set(loaded[j], self._load_b(b, k, j, vectors, columns))
-            for i in range(rows.height):
-                f.set(spread, splat(load_f32(*rows.at(i, a_offset))))
-                for j in range(vectors):
-                    total = sums[i * vectors + j]
-                    f.set(total, self._plus_product(total, spread, loaded[j]))
-
-    def _plus_product(self, total: Expr, a: Expr, b: Expr) -> Expr:
-        with nullcontext() if self.spec.tiles.fused else unfused():
-            return total + a * b
-
-    def _load_b(self, b: Panel, k: int, j: int, vectors: int, columns: int) -> Expr:
-        if not self.spec.b_row:
-            scales = load(b.scales, 16 * j) if b.scales is not None else None
-            return load_stored(b.stored, b.pointer, (k * vectors + j) * LANES, scales)
-        lanes = min(LANES, columns - j * LANES)
-        return load_lanes(b.pointer, 4 * (k * self.spec.b_row + j * LANES), lanes)
-
-    def _move_b(self, b: Panel, steps: int, vectors: int) -> None:
-        step = self.spec.b_row or vectors * LANES
-        advance(self.f, [b.pointer], [steps * step], NBYTES[b.stored])
 
     def _store(
         self,

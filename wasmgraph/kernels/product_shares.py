@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from wasmgraph.kernels.rows import count
 from wasmgraph.kernels.sharing import LINE_FLOATS, Piece, Share, choose, pieces, whole
-from wasmgraph.kernels.stored import NBYTES
 from wasmgraph.kernels.tiles import LANES, column_blocks
 
 if TYPE_CHECKING:
@@ -86,7 +85,8 @@ def _batch_share(spec: Contraction, axis: int, first: int, length: int) -> _Part
     batch = (*spec.batch[:axis], replace(step, extent=length), *spec.batch[axis + 1 :])
     operands = [operand.batch[axis] for operand in spec.operands]
     kernel = replace(spec, batch=batch)
-    return _part(kernel, first, step.a, step.b, 0, step.bias, operands, step.out)
+    b = kernel.b_nbytes * step.b
+    return _part(kernel, first, step.a, b, 0, step.bias, operands, step.out)
 
 
 def _rows_share(spec: Contraction, first: int, length: int) -> _Part:
@@ -98,8 +98,8 @@ def _rows_share(spec: Contraction, first: int, length: int) -> _Part:
 
 def _columns_share(spec: Contraction, first: int, length: int) -> _Part:
     operands = [operand.column for operand in spec.operands]
-    b = 1 if spec.b_row else spec.depth
-    return _part(replace(spec, columns=length), first, 0, b, 1, 1, operands, 1)
+    kernel = replace(spec, columns=length)
+    return _part(kernel, first, 0, spec.b_column_nbytes, 1, 1, operands, 1)
 
 
 def _part(
@@ -112,8 +112,8 @@ def _part(
     operands: Sequence[int],
     out: int,
 ) -> _Part:
-    """A share from the elements between neighbours along the cut axis, per parameter."""
-    steps = [4 * a, NBYTES[kernel.stored] * b]
+    """A share from what lies between neighbours along the cut axis: bytes of b, else elements."""
+    steps = [4 * a, b]
     if kernel.has_scales:
         steps.append(4 * scale)
     if kernel.has_bias:

@@ -14,6 +14,7 @@ from tvm.ir import GenericConst
 from wasmgraph.importer.opaque import read_opaque
 from wasmgraph.importer.provenance import marked_node
 from wasmgraph.importer.relax_graph import RelaxGraph, data_address
+from wasmgraph.kernels.block_scaled import KnownBlocks
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class OpGraph:
     inputs: list[int] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
     functions: Mapping[str, Any] = field(default_factory=dict)
+    known_blocks: KnownBlocks = field(default_factory=KnownBlocks)
 
     def readers(self) -> dict[int, list[int]]:
         """For every tensor the indices of the ops that read it."""
@@ -86,7 +88,10 @@ class _Extraction:
         self.main = module["main"]
         self.names = graph.weight_names
         self.wide_nbytes = graph.wide_nbytes
-        self.result = OpGraph(functions={gv.name_hint: f for gv, f in module.functions.items()})
+        self.result = OpGraph(
+            functions={gv.name_hint: f for gv, f in module.functions.items()},
+            known_blocks=KnownBlocks(graph.block_scaled),
+        )
         self.where: dict[Any, tuple[int, ...]] = {}
         self.constants: dict[int, int] = {}
 

@@ -19,7 +19,7 @@ from onnx import helper
 
 from wasmgraph.importer.network import Network, TensorType, all_inputs, attributes
 from wasmgraph.importer.normalise.fold import fold_once
-from wasmgraph.importer.normalise.quantised_values import quantised_value
+from wasmgraph.importer.normalise.quantised_values import block_scaled, quantised_value
 from wasmgraph.importer.normalise.simplify import remove_dead_nodes
 from wasmgraph.importer.quantisation import (
     DOMAIN,
@@ -68,6 +68,7 @@ def _dequantise_weights(network: Network) -> None:
             or any(_needs_floats(reader) for reader in readers.get(node.output[0], []))
         ):
             network.weights.update(quantised_value(node, network.weights) or {})
+            network.block_scaled[node.output[0]] = block_scaled(node, network.weights)
         else:
             kept.append(node)
     network.nodes = kept

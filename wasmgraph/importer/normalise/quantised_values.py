@@ -13,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 
 from wasmgraph.importer.network import attributes
+from wasmgraph.kernels.block_scaled import BlockScaled
 
 Array = NDArray[Any]
 
@@ -39,6 +40,49 @@ def quantised_value(node: onnx.NodeProto, values: Mapping[str, Array]) -> dict[s
     info = np.iinfo(dtype)
     ratio = np.rint(x.astype(np.float32) / factor)
     return {node.output[0]: np.clip(ratio + start, info.min, info.max).astype(dtype)}
+
+
+def block_scaled(node: onnx.NodeProto, values: Mapping[str, Array]) -> list[BlockScaled]:
+    """What a DequantizeLinear of a matrix is as a factor of products; empty where it is none.
+
+    Columns are the axis along which scales differ, or, where blocks of an axis share one, the other
+    axis. One scale for all fits either.
+    """
+    x, scale, *zeros = (values[name] for name in node.input if name)
+    if x.ndim != 2 or x.dtype.kind not in "iu" or x.dtype.itemsize > 1 or not x.size:
+        return []
+    attrs = attributes(node)
+    block, axis = int(attrs.get("block_size", 0)), int(attrs.get("axis", 1)) % 2
+    zero = zeros[0] if zeros else np.zeros_like(scale, np.int32)
+    if block:
+        turns = [axis == 1]
+    elif scale.size > 1:
+        scale, zero = (np.expand_dims(each.reshape(-1), 1 - axis) for each in (scale, zero))
+        turns = [axis == 0]
+    else:
+        turns = [False, True]
+    found = []
+    for turned in turns:
+        codes, factors, points = (a.T if turned else a for a in (x, scale, zero))
+        shape = factors.shape if block else (1, codes.shape[1])
+        found.append(
+            _from_zero(
+                codes,
+                np.broadcast_to(factors, shape).astype(np.float32),
+                np.broadcast_to(points, shape).astype(np.float32),
+                block or codes.shape[0],
+            )
+        )
+    return found
+
+
+def _from_zero(codes: Array, scales: Array, zeros: Array, block: int) -> BlockScaled:
+    """With codes that begin at 0, in as few bits as hold them."""
+    low = int(codes.min())
+    span = int(codes.max()) - low
+    shifted = (codes.astype(np.int16) - low).astype(np.uint8)
+    bits = next(bits for bits in (2, 4, 8) if span < 1 << bits)
+    return BlockScaled(np.ascontiguousarray(shifted), scales, zeros - np.float32(low), block, bits)
 
 
 def _output_dtype(attrs: Mapping[str, Any]) -> np.dtype[Any]:

@@ -3,8 +3,9 @@
 They stay float32 here, so the rounded network is a model like any other: `kernels.exact_storage`
 sees that its weights fit, and onnxruntime can run it, to tell the rounding from everything else.
 
-Left alone are small weights, those of depthwise convolutions and of products with one or two
-columns (all of which are little beside the others), and those of recurrent layers.
+Left alone are weights that were quantised already, small ones, those of depthwise convolutions and
+of products with one or two columns (all of which are little beside the others), and those of
+recurrent layers.
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ def _weights_of(node: onnx.NodeProto, network: Network) -> str | None:
     name = node.input[0] if node.op_type == "Gather" else node.input[1]
     array = network.weights.get(name)
     if array is None or array.dtype != np.float32 or array.size < MIN_ELEMENTS or array.ndim < 2:
+        return None
+    if name in network.block_scaled:
         return None
     attrs = attributes(node)
     if node.op_type == "Gather":

@@ -47,7 +47,7 @@ def matmul_nbits(w: NodeWriter) -> None:
     if w.input(3):
         zeros = _zeros(w.value(w.input(3)), bits, columns, blocks)
     weights = BlockScaled(
-        np.ascontiguousarray(codes.T), scales.T.copy(), zeros.T.copy(), block, max(bits, 4)
+        np.ascontiguousarray(codes.T), scales.T.copy(), zeros.T.copy(), block, bits
     )
     w.give(0, _product(w, weights))
 
@@ -59,6 +59,7 @@ def _product(w: NodeWriter, weights: BlockScaled) -> str:
     array = weights.decoded()
     b = w.constant(array, np.float32)
     w.network.types[b] = TensorType(array.dtype, array.shape)
+    w.network.block_scaled[b] = [weights]
 
     def wide(x: str) -> str:
         return x if is_single else w.add("Cast", [x], to=onnx.TensorProto.FLOAT)

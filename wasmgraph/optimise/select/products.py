@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wasmgraph.kernels.block_stored import BlockFormat, pack_blocks
 from wasmgraph.kernels.chain import IDENTITY
 from wasmgraph.kernels.contraction import BatchAxis, Contraction
-from wasmgraph.kernels.exact_storage import StoredWeights, store_exactly
+from wasmgraph.kernels.exact_storage import MIN_ELEMENTS, StoredWeights, store_exactly
 from wasmgraph.kernels.operands import RowOperand
 from wasmgraph.kernels.packing import pack_columns, packed_columns
 from wasmgraph.kernels.stored import Stored
@@ -64,6 +65,26 @@ class Weights:
     name: str
 
 
+def packed_factor(
+    builder: Builder, weights: Weights, tiles: Tiles
+) -> tuple[Stored | BlockFormat, list[View]]:
+    """Weights packed for a matrix product, as `packed_weights` does or as the model has them."""
+    array = weights.array
+    blocks = None
+    if builder.options.small_weights and array.ndim == 2 and array.size >= MIN_ELEMENTS:
+        blocks = builder.graph.known_blocks.find(array)
+    if blocks is None:
+        return packed_weights(builder, weights, tiles)
+    form, packed = pack_blocks(blocks, tiles)
+    padded = array.shape[0] * packed_columns(array.shape[1], tiles)
+    if packed.size >= padded:
+        # Bytes with scales alone, one per column, take less.
+        stored, views = packed_weights(builder, weights, tiles)
+        if stored != "float32" or packed.size >= 4 * padded:
+            return stored, views
+    return form, [builder.weight(packed, weights.name, 4 * padded)]
+
+
 def packed_weights(builder: Builder, weights: Weights, tiles: Tiles) -> tuple[Stored, list[View]]:
     """Weights packed for a product, in the smallest form that is exact.
 
@@ -98,9 +119,11 @@ def emit_product(
     if isinstance(b, Weights) and _is_thin(product):
         _emit_thin(builder, group, product, a, b, order, name)
         return
-    stored: Stored = "float32"
+    stored: Stored | BlockFormat = "float32"
     columns = [b] if isinstance(b, View) else []
-    if isinstance(b, Weights):
+    if isinstance(b, Weights) and len(product.reduce) == 1:
+        stored, columns = packed_factor(builder, b, builder.tiles)
+    elif isinstance(b, Weights):
         stored, columns = packed_weights(builder, b, builder.tiles)
     bias, chain, tensors = peel_bias(builder, group, product.channel_axis)
     shape = builder.graph.tensors[group.output].shape
