@@ -17,18 +17,24 @@ from wasmgraph.errors import (
     LoadError,
     MemoryLimitExceeded,
     RunTimeout,
+    ToolchainError,
 )
 from wasmgraph.metadata import TensorInfo
 from wasmgraph.runtime.base import TensorSpec
 from wasmgraph.runtime.npy_files import read_tensor, write_tensor
+from wasmgraph.runtime.registry import examine_engines
 
 X = {"x": np.arange(4, dtype=np.float32)}
 Y = TensorSpec("y", "float32", (4,))
 
-# Takes the arguments that wasmtime's command gets.
+# Takes the arguments that wasmtime's command gets, and answers those without sense as it does.
 COMMAND = """
 import sys, time
 from pathlib import Path
+
+if sys.argv[1:] == ["compile"]:
+    sys.stderr.write("error: the following required arguments were not provided:\\n  <MODULE>")
+    sys.exit(2)
 import numpy as np
 
 if sys.argv[1] == "compile":
@@ -99,6 +105,28 @@ def test_what_a_command_does_wrong_is_an_inference_error(
     assert "\x1b" not in caught.value.message
 
 
+# Of Wasmtime 48, with exit code 134.
+TRAPPED = """thread 'main' has spoken
+Error: failed to run main module `/tmp/wasmgraph-hj9qw1a2/graph.cwasm`
+
+Caused by:
+    0: failed to invoke command default
+    1: error while executing at wasm backtrace:
+    0:    0x471 - <unknown>!trap
+    1:    0x468 - <unknown>!<wasm function 14>
+    2: wasm trap: wasm `unreachable` instruction executed
+"""
+
+
+def test_of_a_trap_only_the_cause_is_told(pretend: Pretend) -> None:
+    with pytest.raises(InferenceError) as caught:
+        pretend(f"sys.stderr.write({TRAPPED!r}); sys.exit(134)").run(X)
+    assert caught.value.message == (
+        "the graph failed under wasmtime-cli: thread 'main' has spoken\n"
+        "wasm trap: wasm `unreachable` instruction executed"
+    )
+
+
 def test_a_shape_that_lies_is_an_inference_error(pretend: Pretend) -> None:
     any_shape = WatGraph(outputs=(TensorInfo("y", "float32", ("...",)),))
     header = "{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904, 0, 8), }"
@@ -129,6 +157,26 @@ def test_what_does_not_compile_is_a_load_error(pretend: Pretend) -> None:
         pretend("pass", "sys.exit('bad module')")
     with pytest.raises(LoadError, match="does not compile"):
         pretend("pass", "Path(sys.argv[3]).unlink()")
+
+
+def test_a_wasmtime_that_cannot_compile_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As one built without its feature `compile` does, which the smallest of its releases is.
+    program = tmp_path / "wasmtime"
+    program.write_text("""#!/bin/sh
+if [ "$1" = --version ]; then echo wasmtime 48.0.0; exit; fi
+echo 'Error: failed to open wasm module "compile"' >&2
+exit 1
+""")
+    program.chmod(0o755)
+    monkeypatch.setenv("WASMGRAPH_WASMTIME", str(program))
+    (status,) = examine_engines(["wasmtime-cli"])
+    assert not status.available
+    assert "has no command 'compile'" in status.detail
+    assert status.fix
+    with pytest.raises(ToolchainError, match="has no command 'compile'"):
+        wasmgraph.load(WatGraph().write(tmp_path), runtime="wasmtime-cli")
 
 
 def test_a_command_does_not_see_the_environment(

@@ -339,6 +339,25 @@ def test_commands_refuse_graphs_that_ask(load_on: Load, name: str, asked: str) -
         load_on(name, graph.binary)
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    ("lie", "kind"),
+    [
+        ("wg_output-at-65521", "InferenceError"),  # it is never asked where; it writes no file
+        ("start-traps", "InferenceError"),
+        ("loops-in-start", "RunTimeout"),
+        ("imports-wasi-of-v128", "InferenceError"),
+        ("imports-wasi-without-it", "LoadError"),
+        ("starts-beyond-the-limit", "MemoryLimitExceeded"),
+    ],
+)
+def test_a_lie_is_an_error_of_a_command_too(load_on: Load, name: str, lie: str, kind: str) -> None:
+    (graph,) = (graph for graph in HOSTILE if graph.name == lie)
+    with pytest.raises(WasmgraphError) as caught:
+        load_on(name, graph.binary, max_memory=graph.memory, timeout=graph.seconds).run(graph.feeds)
+    assert caught.value.kind == kind, caught.value.message
+
+
 RUNS_FOREVER = """
 import sys
 import numpy as np

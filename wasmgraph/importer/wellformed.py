@@ -219,13 +219,22 @@ def _check_value(
     if (node.op_type, attribute.name) == ("Split", "num_outputs"):
         if attribute.i != len(node.output):
             reason = f"has {len(node.output)} outputs, its num_outputs is {attribute.i}"
-    elif (node.op_type, attribute.name) == ("Cast", "to") and attribute.i not in _DATA_TYPES:
-        reason = f"casts to {attribute.i}, which is no data type"
+    elif (node.op_type, attribute.name) == ("Cast", "to") and not _is_data_type(attribute):
+        to = attribute.s.decode(errors="replace") if attribute.s else attribute.i
+        reason = f"casts to {to}, which is no data type"
     if reason is not None:
         raise ModelError(f"{name} is not a valid ONNX model: {label} ({node.op_type}) {reason}")
 
 
-_DATA_TYPES = frozenset(onnx.TensorProto.DataType.values()) - {onnx.TensorProto.UNDEFINED}
+_DATA_TYPES = dict(onnx.TensorProto.DataType.items())
+del _DATA_TYPES["UNDEFINED"]
+
+
+def _is_data_type(attribute: onnx.AttributeProto) -> bool:
+    """By number or, before opset 6, by name."""
+    if attribute.type == onnx.AttributeProto.STRING:
+        return attribute.s.decode(errors="replace").upper() in _DATA_TYPES
+    return attribute.i in _DATA_TYPES.values()
 
 
 def _check_expansion(proto: onnx.ModelProto, functions: Calls, name: str) -> None:

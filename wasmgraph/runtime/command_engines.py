@@ -9,6 +9,7 @@ graphs that import more of WASI than the executor needs are refused. What a grap
 from __future__ import annotations
 
 import os
+import re
 import select
 import shutil
 import signal
@@ -45,6 +46,10 @@ GUEST_FOLDER = "/tensors"
 KEPT_STDERR = 4096
 COMPILE_SECONDS = 1800.0
 
+_ANSWER_SECONDS = 20
+_USAGE_ERROR = 2
+"""What a command ends with where arguments are missing."""
+
 _ENVIRONMENT = ("PATH", "HOME", "TMPDIR", "XDG_CACHE_HOME", "LD_LIBRARY_PATH", "WASMER_DIR")
 
 NEEDED_OF_WASI = frozenset(
@@ -55,6 +60,17 @@ NEEDED_OF_WASI = frozenset(
     ]
 )
 """What reading and writing files takes, and nothing that tells of the machine."""
+
+
+_MAIN_MODULE_FAILED = re.compile(
+    r"^Error: failed to run main module .*\n {4}(?:\d+: )?(?=\S)", re.DOTALL | re.MULTILINE
+)
+"""Of what Wasmtime says, all from there to the innermost cause: a file's name and a backtrace."""
+
+
+def _without_backtrace(said: str) -> str:
+    """What Wasmtime and the graph said before it ended, with the innermost cause alone."""
+    return _MAIN_MODULE_FAILED.sub("", said, count=1)
 
 
 @dataclass(frozen=True)
@@ -70,6 +86,8 @@ class Command:
         suffix: Of a compiled graph.
         compile: Its arguments to compile a module into a file.
         run: Its arguments to run the compiled graph with a folder opened to it.
+        subcommand: One that it may have been built without, or None.
+        reason: Makes the reason of a failed run of what stands on its stderr.
     """
 
     name: str
@@ -80,6 +98,8 @@ class Command:
     suffix: str
     compile: Callable[[Path, Path], list[str]]
     run: Callable[[Path, Path], list[str]]
+    subcommand: str | None = None
+    reason: Callable[[str], str] = str
 
 
 COMMANDS = {
@@ -97,6 +117,8 @@ COMMANDS = {
                 *("run", "--allow-precompiled", f"--dir={folder}::{GUEST_FOLDER}"),
                 str(compiled),
             ],
+            subcommand="compile",
+            reason=_without_backtrace,
         ),
         Command(
             name="wasmer",
@@ -146,7 +168,31 @@ def examine(name: str) -> EngineStatus:
 
 
 def _program(command: Command) -> Path:
-    return find_program(command.name, command.variable, (command.program,), command.fix)
+    program = find_program(command.name, command.variable, (command.program,), command.fix)
+    if command.subcommand is not None:
+        _check_subcommand(program, command.subcommand, command.fix)
+    return program
+
+
+def _check_subcommand(program: Path, name: str, fix: str) -> None:
+    """Check that a program was built with a subcommand; without it, the name is that of a file.
+
+    Raises:
+        ToolchainError: it was not, or does not run.
+    """
+    try:
+        done = subprocess.run(
+            [program, name],
+            cwd="/",  # where there is no file of that name
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_ANSWER_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ToolchainError(f"{program} does not run: {error}") from error
+    if done.returncode != _USAGE_ERROR:
+        raise ToolchainError(f"{program} has no command {name!r}", hint=fix)
 
 
 def _capabilities(command: Command) -> Capabilities:
@@ -273,7 +319,8 @@ class CommandInstance:
             )
         if ended.code == 0:
             return
-        what = f"the graph failed under {program.engine.name}: {ended.reason()}"
+        engine = program.engine
+        what = f"the graph failed under {engine.name}: {engine.command.reason(ended.reason())}"
         if limits.memory is not None and speaks_of_memory(ended.stderr):
             raise MemoryLimitExceeded(
                 f"{what}; the limit is {format_size(limits.memory)}",

@@ -7,8 +7,9 @@ memory before it is touched.
 from __future__ import annotations
 
 import math
+import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -27,6 +28,7 @@ from wasmgraph.metadata import ABI_VERSION, MAX_TENSOR_NBYTES
 from wasmgraph.runtime.base import ANY_SHAPE, Array, TensorSpec, printable
 from wasmgraph.runtime.crew import Crew, settle
 from wasmgraph.runtime.limits import format_size, speaks_of_memory
+from wasmgraph.runtime.wasmtime_call import GuestFunction
 from wasmgraph.runtime.wasmtime_memory import GuestMemory, OwnMemory, SharedMemory
 
 if TYPE_CHECKING:
@@ -41,6 +43,9 @@ MAX_ERROR_BYTES = 65536
 MAX_RANK = 32
 """Axes of a tensor whose shape the guest tells."""
 
+PLACE_NBYTES = 8 * MAX_RANK
+"""Of the extents of one tensor."""
+
 HELPER_STACK_NBYTES = 256 * 1024
 """A helper runs kernels, which keep next to nothing on the stack."""
 
@@ -50,13 +55,30 @@ _FOREVER = 2**62
 """Ticks."""
 
 
+class _Port:
+    """An input or output, and what about it every run needs.
+
+    Args:
+        place: Its number among all.
+    """
+
+    def __init__(self, spec: TensorSpec, place: int) -> None:
+        self.spec = spec
+        self.place = place
+        self.dtype = _wire_dtype(spec)
+        self.fixed = spec.extents if spec.is_fixed else None
+
+
 class WasmtimeInstance:
     """A graph in a store of its own; see `wasmgraph.runtime.base.Instance`."""
 
     def __init__(self, program: WasmtimeProgram) -> None:
         self._program = program
-        self._inputs = tuple((spec, _wire_dtype(spec)) for spec in program.file.inputs)
-        self._outputs = tuple((spec, _wire_dtype(spec)) for spec in program.file.outputs)
+        inputs, outputs = program.file.inputs, program.file.outputs
+        self._inputs = tuple(_Port(spec, i) for i, spec in enumerate(inputs))
+        self._outputs = tuple(
+            _Port(spec, len(inputs) + place) for place, spec in enumerate(outputs)
+        )
         self._store = program.new_store()
         self._memory: GuestMemory
         self._helpers: list[_Helper] = []
@@ -67,6 +89,8 @@ class WasmtimeInstance:
         self._runs = 0
         self.run_ms = 0.0
         self._dims = 0
+        # The last shape of each port that is not fixed: an input's is in its place.
+        self._shapes: dict[int, tuple[int, ...]] = {}
         shared = program.new_memory()
         with self._guest(LoadError):
             exports = program.instantiate_in(self._store, shared)
@@ -76,11 +100,12 @@ class WasmtimeInstance:
                 self._memory = OwnMemory(self._store, memory)
             else:
                 self._memory = shared
-            self._functions: dict[str, Any] = {name: exports[name] for name in program.functions}
+            found: dict[str, Any] = {name: exports[name] for name in program.functions}
             # Fails where a function has another type than the ABI's, before any is called.
-            wasmtime.Instance(self._store, program.probe, list(self._functions.values()))
+            wasmtime.Instance(self._store, program.probe, list(found.values()))
+            self._functions = _callable(self._store, found)
             if INITIALIZE in self._functions:
-                self._functions[INITIALIZE](self._store)
+                self._functions[INITIALIZE]()
             abi = self._call("wg_abi")
             if shared is not None:
                 self._helpers = [self._new_helper(shared, i + 1) for i in range(helpers)]
@@ -109,57 +134,70 @@ class WasmtimeInstance:
         """Run once; see the interface."""
         began = time.perf_counter()
         with self._guest(InferenceError):
-            for index, (array, (spec, dtype)) in enumerate(zip(inputs, self._inputs, strict=True)):
-                pointer = self._declare(index, spec, array.shape)
+            for index, (array, port) in enumerate(zip(inputs, self._inputs, strict=True)):
+                pointer = self._declare(index, port, array.shape)
                 if pointer == 0:
-                    self._report(f"the graph rejects input {spec.name!r}")
-                self._view(pointer, spec, array.shape, dtype)[...] = array
+                    self._report(f"the graph rejects input {port.spec.name!r}")
+                self._view(self._memory.whole(), pointer, port, array.shape)[...] = array
             code = self._run_together() if self._helpers else self._call("wg_run")
             if code != 0:
                 self._report(f"the graph failed with code {code}")
+            given = [self._given(index, port) for index, port in enumerate(self._outputs)]
+            memory = self._memory.whole()
             results = []
-            for index, (spec, dtype) in enumerate(self._outputs):
-                pointer = self._call("wg_output", index)
-                if pointer == 0:
-                    self._report(f"the graph has no output {spec.name!r}")
-                shape = spec.extents if spec.is_fixed else self._output_shape(index, spec)
-                view = self._view(pointer, spec, shape, dtype)
-                results.append(view.astype(spec.dtype, order="C"))
+            for port, (pointer, rank) in zip(self._outputs, given, strict=True):
+                shape = self._shape(memory, port, rank) if port.fixed is None else port.fixed
+                view = self._view(memory, pointer, port, shape)
+                results.append(view.astype(port.spec.dtype, order="C"))
             self.run_ms = 1e3 * (time.perf_counter() - began)
             return results
 
-    def _declare(self, index: int, spec: TensorSpec, shape: Sequence[int]) -> int:
+    def _declare(self, index: int, port: _Port, shape: tuple[int, ...]) -> int:
         """The address for an input's bytes, 0 where the graph refuses the shape."""
-        if spec.is_fixed:
+        if port.fixed is not None:
             return self._call("wg_input", index, 0, STATIC_SHAPE)
-        place, dims = self._scratch()
-        dims[: len(shape)] = shape
+        place = self._place(port)
+        if self._shapes.get(port.place) != shape:
+            struct.pack_into(f"<{len(shape)}q", self._memory.whole().data, place, *shape)
+            self._shapes[port.place] = shape
         return self._call("wg_input", index, place, len(shape))
 
-    def _output_shape(self, index: int, spec: TensorSpec) -> tuple[int, ...]:
-        """The shape of an output after a run, which fits what the graph says of it."""
-        if spec.shape == ANY_SHAPE or self._dims == 0:
-            if self._call("wg_output_shape", index, 0) > MAX_RANK:
-                self._report(f"the graph gives output {spec.name!r} no shape")
-            self._scratch()
-        # Of a rank that is known there is room for it, and a call takes ten microseconds.
-        rank = self._call("wg_output_shape", index, self._dims)
+    def _given(self, index: int, port: _Port) -> tuple[int, int]:
+        """The address of an output after a run and, where its shape is not fixed, its rank; then
+        its extents are in their place."""
+        pointer = self._call("wg_output", index)
+        if pointer == 0:
+            self._report(f"the graph has no output {port.spec.name!r}")
+        if port.fixed is not None:
+            return pointer, len(port.fixed)
+        # Of a rank that is known there is room for it, and a call takes two microseconds.
+        is_known = port.spec.shape != ANY_SHAPE
+        if not is_known and self._call("wg_output_shape", index, 0) > MAX_RANK:
+            self._report(f"the graph gives output {port.spec.name!r} no shape")
+        rank = self._call("wg_output_shape", index, self._place(port))
         if rank > MAX_RANK:
-            self._report(f"the graph gives output {spec.name!r} no shape")
-        shape = tuple(self._scratch()[1][:rank].tolist())
-        if not spec.fits(shape) or min(shape, default=0) < 0:
-            raise InferenceError(f"the graph says that output {spec} has the shape {list(shape)}")
+            self._report(f"the graph gives output {port.spec.name!r} no shape")
+        return pointer, rank
+
+    def _shape(self, memory: Array, port: _Port, rank: int) -> tuple[int, ...]:
+        """The shape of an output, as the guest has told it, which fits what it says of itself."""
+        shape: tuple[int, ...] = struct.unpack_from(f"<{rank}q", memory.data, self._place(port))
+        if shape != self._shapes.get(port.place):
+            if not port.spec.fits(shape) or min(shape, default=0) < 0:
+                raise InferenceError(
+                    f"the graph says that output {port.spec} has the shape {list(shape)}"
+                )
+            self._shapes[port.place] = shape
         return shape
 
-    def _scratch(self) -> tuple[int, Array]:
-        """Guest memory for the shape of one tensor: its address, and a view that is valid until
-        the guest runs again."""
+    def _place(self, port: _Port) -> int:
+        """The address of guest memory for the extents of one tensor."""
         if self._dims == 0:
-            self._dims = self._call("wg_alloc", 8 * MAX_RANK)
-        if self._dims == 0 or self._dims + 8 * MAX_RANK > self._memory.nbytes():
-            self._report("the graph has no memory left for a shape")
-        buffer = self._memory.view(self._dims, 8 * MAX_RANK)
-        return self._dims, np.ndarray((MAX_RANK,), "<i8", buffer=buffer)
+            nbytes = PLACE_NBYTES * (len(self._inputs) + len(self._outputs))
+            self._dims = self._call("wg_alloc", nbytes)
+            if self._dims == 0 or self._dims + nbytes > self._memory.nbytes():
+                self._report("the graph has no memory left for shapes")
+        return self._dims + PLACE_NBYTES * port.place
 
     def run_step(self, index: int, times: int) -> None:
         """Run one step alone; see the interface."""
@@ -198,25 +236,24 @@ class WasmtimeInstance:
 
     def _call(self, name: str, *arguments: int) -> int:
         """Call an export whose result is an address, a size or a code: as an unsigned number."""
-        result: int = self._functions[name](self._store, *arguments)
-        return result & 0xFFFF_FFFF
+        return self._functions[name](*arguments)
 
-    def _view(
-        self, pointer: int, spec: TensorSpec, shape: tuple[int, ...], dtype: np.dtype[Any]
-    ) -> Array:
-        """A tensor in the guest's memory, valid until the guest runs again."""
-        size = self._memory.nbytes()
-        nbytes = math.prod(shape) * dtype.itemsize
+    def _view(self, memory: Array, pointer: int, port: _Port, shape: tuple[int, ...]) -> Array:
+        """A tensor in the guest's memory, valid until the guest runs again.
+
+        Args:
+            memory: All of it, as it is now.
+        """
+        nbytes = math.prod(shape) * port.dtype.itemsize
         # Extents without the zeros too, or numpy refuses the shape.
-        if pointer + nbytes > size or math.prod(filter(None, shape)) > MAX_TENSOR_NBYTES:
+        if pointer + nbytes > memory.size or math.prod(filter(None, shape)) > MAX_TENSOR_NBYTES:
             raise InferenceError(
-                f"the graph says that tensor {spec.name!r} ({nbytes} bytes) lies at "
-                f"{pointer:#x}, which is outside its memory of {size} bytes"
+                f"the graph says that tensor {port.spec.name!r} ({nbytes} bytes) lies at "
+                f"{pointer:#x}, which is outside its memory of {memory.size} bytes"
             )
         if nbytes == 0:
-            return np.empty(shape, dtype)
-        buffer = self._memory.view(pointer, nbytes)
-        view: Array = np.ndarray(shape, dtype, buffer=buffer)
+            return np.empty(shape, port.dtype)
+        view: Array = np.ndarray(shape, port.dtype, memory, pointer)
         return view
 
     def _report(self, what: str) -> NoReturn:
@@ -232,14 +269,13 @@ class WasmtimeInstance:
 
     def _error_text(self) -> str:
         pointer, length = self._call("wg_error"), self._call("wg_error_len")
-        size = self._memory.nbytes()
-        if pointer + length > size:
+        memory = self._memory.whole()
+        if pointer + length > memory.size:
             raise InferenceError(
                 f"the graph says that its error text of {length} bytes lies at {pointer:#x}, "
-                f"which is outside its memory of {size} bytes"
+                f"which is outside its memory of {memory.size} bytes"
             )
-        kept = min(length, MAX_ERROR_BYTES)
-        return _decode(bytes(self._memory.view(pointer, kept)) if kept else b"")
+        return _decode(memory[pointer : pointer + min(length, MAX_ERROR_BYTES)].tobytes())
 
     @contextmanager
     def _guest(self, kind: type[InferenceError] | type[LoadError]) -> Iterator[None]:
@@ -306,7 +342,8 @@ class _Helper:
         self._store = program.new_store()
         program.begin_time_limit(self._store)
         exports = program.instantiate_in(self._store, shared)
-        self._functions: dict[str, Any] = {name: exports[name] for name in program.functions}
+        found: dict[str, Any] = {name: exports[name] for name in program.functions}
+        self._functions = _callable(self._store, found)
 
     def work(self, run: int) -> None:
         """Take part in a run until it ends.
@@ -316,7 +353,7 @@ class _Helper:
         """
         self._program.begin_time_limit(self._store)
         try:
-            self._functions["wg_work"](self._store, self._stack, self._thread, run)
+            self._functions["wg_work"](self._stack, self._thread, run)
         except BaseException:
             _stop(self._store, self._functions)
             raise
@@ -326,10 +363,16 @@ class _Helper:
         self._store.close()
 
 
-def _stop(store: wasmtime.Store, functions: dict[str, Any]) -> None:
+def _callable(
+    store: wasmtime.Store, found: Mapping[str, wasmtime.Func]
+) -> Mapping[str, GuestFunction]:
+    return {name: GuestFunction(store, function) for name, function in found.items()}
+
+
+def _stop(store: wasmtime.Store, functions: Mapping[str, GuestFunction]) -> None:
     """Make all threads leave the run under way."""
     store.set_epoch_deadline(_FOREVER)  # it may be over
-    functions["wg_stop"](store)
+    functions["wg_stop"]()
 
 
 def _decode(text: bytes) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ctypes
 from typing import Any, Protocol
 
+import numpy as np
 import wasmtime
 
 from wasmgraph.errors import LoadError
-from wasmgraph.runtime.base import GraphFile, Limits
+from wasmgraph.runtime.base import Array, GraphFile, Limits
 from wasmgraph.wasmfile import PAGE_NBYTES
 
 
@@ -18,8 +19,8 @@ class GuestMemory(Protocol):
     def nbytes(self) -> int:
         """How many there are now; a guest can make it more."""
 
-    def view(self, address: int, nbytes: int) -> Any:
-        """A buffer on bytes within the memory, valid until the guest runs again."""
+    def whole(self) -> Array:
+        """All of them, uint8: the array is valid until the guest runs again."""
 
 
 class OwnMemory:
@@ -28,14 +29,18 @@ class OwnMemory:
     def __init__(self, store: wasmtime.Store, memory: wasmtime.Memory) -> None:
         self._store = store
         self._memory = memory
+        self._known: Array = np.empty(0, np.uint8)
 
     def nbytes(self) -> int:
         """See the interface."""
         return self._memory.data_len(self._store)
 
-    def view(self, address: int, nbytes: int) -> Any:
+    def whole(self) -> Array:
         """See the interface."""
-        return self._memory.get_buffer_ptr(self._store, nbytes, address)
+        size = self.nbytes()
+        if size != self._known.size:  # it moves only where it grows
+            self._known = np.ctypeslib.as_array(self._memory.get_buffer_ptr(self._store))
+        return self._known
 
 
 class SharedMemory(wasmtime.SharedMemory):
@@ -45,10 +50,10 @@ class SharedMemory(wasmtime.SharedMemory):
         """See the interface."""
         return self.data_len()
 
-    def view(self, address: int, nbytes: int) -> Any:
+    def whole(self) -> Array:
         """See the interface."""
         start = ctypes.addressof(self.data_ptr().contents)
-        return (ctypes.c_ubyte * nbytes).from_address(start + address)
+        return np.ctypeslib.as_array((ctypes.c_ubyte * self.nbytes()).from_address(start))
 
     def _as_extern(self) -> Any:
         """Wasmtime-py 48 and 50 pass the address of the pointer where the pointer is meant."""

@@ -27,6 +27,7 @@ from wasmgraph.importer.normalise.move_quantised import move_quantised
 from wasmgraph.importer.normalise.narrow import store_narrow
 from wasmgraph.importer.normalise.narrow_tables import narrow_tables
 from wasmgraph.importer.normalise.narrow_weights import mentions_narrow, widen_narrow_weights
+from wasmgraph.importer.normalise.older import separate_axes, write_opset_7
 from wasmgraph.importer.normalise.operands import check_operands
 from wasmgraph.importer.normalise.round_weights import round_weights
 from wasmgraph.importer.normalise.simplify import (
@@ -43,6 +44,8 @@ FORMING = (
     check_ensembles,
     drop_zip_maps,
     replace_legacy,
+    write_opset_7,
+    separate_axes,
     upgrade_opset,
     check_operands,
     expand_quantised,
@@ -86,8 +89,8 @@ def normalise_dynamic(network: Network, has_converter: Callable[[onnx.NodeProto]
     Raises:
         ModelError: shapes contradict each other.
     """
-    drop_zip_maps(network)
-    replace_legacy(network)
+    for step in (drop_zip_maps, replace_legacy, write_opset_7, separate_axes):
+        step(network)
     if not any(any(subgraphs(node)) for node in network.nodes):
         with suppress(ModelError):
             upgrade_opset(network)
@@ -100,6 +103,7 @@ def normalise_dynamic(network: Network, has_converter: Callable[[onnx.NodeProto]
 
     def write_out_body(part: Network) -> None:
         replace_legacy(part)
+        separate_axes(part)
         write_out(part)
 
     write_out(network)

@@ -11,10 +11,8 @@ import onnx
 
 from wasmgraph.importer.network import Network
 from wasmgraph.importer.normalise.contrib import MICROSOFT
+from wasmgraph.importer.normalise.older import BROADCAST_OPSET
 from wasmgraph.importer.normalise.writer import Expansion, NodeWriter, expand_nodes
-
-BROADCAST_OPSET = 7
-"""From here on element-wise operators broadcast as numpy does, without being told."""
 
 REMOVED_OPSET = 10
 """From here on the experimental operators mean nothing; onnxruntime does not know them either."""
