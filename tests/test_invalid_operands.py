@@ -167,6 +167,16 @@ class TestOperands:
             model.graph.output[1].type.tensor_type.elem_type = TensorProto.INT64
         refuse(model, ModelError, "wrong", text)
 
+    def test_repeats_that_are_folded_are_still_checked(self, refuse: Refusal) -> None:
+        """numpy, which folds the node, would add an axis."""
+        nodes = [
+            node("Shape", "x", "s", end=1),
+            node("Tile", "w s", "t", name="wrong"),
+            node("Add", "x t", "y"),
+        ]
+        model = make_model(nodes, X, "y", {"w": np.ones((1, 1), np.float32)})
+        refuse(model, ModelError, "wrong", "repeats")
+
     @pytest.mark.parametrize("parts", [[1, 1], [4, -1], [2**62, 2**62]])
     def test_parts(self, refuse: Refusal, parts: list[int]) -> None:
         refuse(one("Split", X, {"s": parts}, outputs="y z", axis=1), ModelError, "wrong")

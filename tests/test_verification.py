@@ -26,7 +26,7 @@ from wasmgraph.errors import (
 from wasmgraph.link import link
 from wasmgraph.reference import reference_outputs
 from wasmgraph.runtime.base import TensorSpec
-from wasmgraph.verification import VerifyReport, compare, ulp_distance, verify
+from wasmgraph.verification import PART_ELEMENTS, VerifyReport, compare, ulp_distance, verify
 
 
 def scale_model(weights: np.ndarray, *, as_input: bool = False) -> onnx.ModelProto:
@@ -353,3 +353,17 @@ def test_neighbours_of_a_narrow_float_agree() -> None:
     a, b, c = (np.array([x], np.float32).astype("bfloat16") for x in (1, 1 + 2**-7, 1 + 2**-6))
     assert compare("y", a, b).agrees
     assert not compare("y", a, c).agrees
+
+
+def test_a_large_output_is_compared_part_by_part() -> None:
+    """The part with the worst element is not the one with the largest difference."""
+    expected = np.ones((3, PART_ELEMENTS), np.float32)
+    expected[2] = 1e4
+    found = expected.copy()
+    found[1, 5] += 0.5
+    found[2, 7] += 1
+    agreement = compare("y", found, expected)
+    assert not agreement.agrees
+    assert (agreement.index, agreement.max_abs, agreement.max_rel) == ((1, 5), 1.0, 0.5)
+    assert (agreement.value, agreement.expected, agreement.largest) == (1.5, 1.0, 1e4)
+    assert compare("y", found, expected, response=np.full(expected.size, 0.2)).agrees

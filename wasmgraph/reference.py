@@ -147,8 +147,9 @@ def made_up_inputs(
     shapes: Mapping[str, Sequence[int]],
     seed: int,
     input_range: tuple[float, float],
-) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Random inputs for a graph, and what onnxruntime makes of them.
+) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array] | None]:
+    """Random inputs for a graph, what onnxruntime makes of them, and what the graph does, if it
+    had to be asked.
 
     Open axes get the first of `extents.proposals` that onnxruntime can run the model at, and that
     is not too small for one of its windows.
@@ -160,15 +161,14 @@ def made_up_inputs(
     specs, outputs = with_shapes(graph.inputs, shapes), graph.outputs
     if all(spec.is_fixed for spec in specs):
         feeds = random_inputs(specs, seed, input_range)
-        return feeds, reference_outputs(model, feeds, outputs)
+        return feeds, reference_outputs(model, feeds, outputs), None
     run = reference(model, outputs, quiet=True)
     began, reasons = time.monotonic(), []
     for proposal in proposals(specs, hinted_sizes(model), graph.metadata.bounds):
         feeds = random_inputs(proposal, seed, input_range)
         try:
             expected = run(feeds)
-            graph.run(feeds)
-            return feeds, expected
+            return feeds, expected, graph.run(feeds)
         except ModelError as error:
             reasons.append(error.message)
         except InferenceError as error:

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 RTOL = 1e-3
 ATOL = 1e-4
 
+PART_ELEMENTS = 1 << 18
+"""Of an output, compared at a time: the dozen arrays in between then fit into a cache."""
+
 _ULP_INTEGERS: dict[int, type[np.signedinteger[Any]]] = {2: np.int16, 4: np.int32, 8: np.int64}
 
 
@@ -221,7 +224,7 @@ def verify(
     operands = make_operands(
         graph, model, inputs, seed=seed, input_range=input_range, shapes=shapes
     )
-    found = graph.run(operands.feeds)
+    found = graph.run(operands.feeds) if operands.found is None else operands.found
     return VerifyReport(
         graph=str(graph.path),
         model=operands.model,
@@ -246,6 +249,7 @@ class Operands:
         own: The model's own outputs, where `expected` are those with rounded weights.
         plain: onnxruntime's outputs without its optimiser, where the model is quantised.
         response: Measures how far rounding moves the outputs, see `rounding_response`.
+        found: The graph's outputs, where it ran to find sizes for open axes.
     """
 
     model: str
@@ -255,6 +259,7 @@ class Operands:
     own: Mapping[str, Array] | None = None
     plain: Mapping[str, Array] = field(default_factory=dict)
     response: Callable[[], Mapping[str, Array]] = dict
+    found: Mapping[str, Array] | None = None
 
     def cost(self, found: Mapping[str, Array]) -> tuple[OutputAgreement, ...]:
         """How a graph's outputs compare with the model's own, if its weights were rounded."""
@@ -293,8 +298,9 @@ def make_operands(
     shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> Operands:
     """Inputs for a graph, given or random, and what onnxruntime makes of them; see `verify`."""
+    found = None
     if inputs is None:
-        feeds, expected = made_up_inputs(model, graph, shapes or {}, seed, input_range)
+        feeds, expected, found = made_up_inputs(model, graph, shapes or {}, seed, input_range)
     else:
         arrays = check_inputs(graph.inputs, inputs, graph.metadata.bounds)
         feeds = {
@@ -310,13 +316,13 @@ def make_operands(
     if quantises(model):
         plain = reference_outputs(model, feeds, graph.outputs, optimised=False)
         slack = quantisation_slack(model, expected, plain)
-        return Operands(name, feeds, expected, slack, own, plain)
+        return Operands(name, feeds, expected, slack, own, plain, found=found)
 
     @cache  # for every engine
     def response() -> Mapping[str, Array]:
         return rounding_response(model, feeds, graph.outputs, expected)
 
-    return Operands(name, feeds, expected, {}, own, response=response)
+    return Operands(name, feeds, expected, {}, own, response=response, found=found)
 
 
 def _rounded(
@@ -363,9 +369,60 @@ def compare(
     if expected.dtype.name in NARROW_DTYPES:
         rtol = max(rtol, step(expected.dtype))
         found, expected = plain(found), plain(expected)
+    flat = found.reshape(-1), expected.reshape(-1)
+    parts = [
+        _compare_part(first, *flat, rtol, atol, slack)
+        for first in range(0, expected.size, PART_ELEMENTS)
+    ]
+    agrees = not any(np.any(part.wrong) for part in parts)
+    if not agrees and response is not None:
+        wrong = np.concatenate([part.wrong for part in parts]).reshape(expected.shape)
+        agrees = within_rounding(found, expected, wrong, response)
+    furthest = max(parts, key=lambda part: part.share)  # the first of equals
+    return OutputAgreement(
+        *head,
+        agrees,
+        max(part.max_abs for part in parts),
+        max(part.max_rel for part in parts),
+        max(part.max_ulp for part in parts),
+        tuple(int(i) for i in np.unravel_index(furthest.worst, expected.shape)),
+        flat[0][furthest.worst].item(),
+        flat[1][furthest.worst].item(),
+        non_finite,
+        slack=slack,
+        largest=max(part.largest for part in parts),
+        rounding=0.0 if response is None else float(response[0]),
+    )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """How some elements of an output compare.
+
+    Attributes:
+        wrong: Which are beyond the tolerance.
+        share: The largest multiple of its tolerance that a difference is.
+        worst: The element that has it, counted over the whole output.
+        max_abs, max_rel, max_ulp, largest: As in `OutputAgreement`.
+    """
+
+    wrong: npt.NDArray[np.bool_]
+    share: float
+    worst: int
+    max_abs: float
+    max_rel: float
+    max_ulp: int
+    largest: float
+
+
+def _compare_part(
+    first: int, found: Array, expected: Array, rtol: float, atol: float, slack: float
+) -> _Part:
+    """Compare `PART_ELEMENTS` elements from the `first` on, of arrays of one axis."""
+    found, expected = (array[first : first + PART_ELEMENTS] for array in (found, expected))
     difference, relative = _differences(found, expected)
     tolerance = np.zeros(expected.shape)
-    if is_float:
+    if expected.dtype.kind == "f":
         tolerance = atol + rtol * np.abs(expected.astype(np.float64))
         # An infinite or missing expectation must not buy an infinite tolerance.
         tolerance = np.where(np.isfinite(tolerance), tolerance, 0.0)
@@ -373,23 +430,14 @@ def compare(
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(difference == 0, 0.0, difference / tolerance)
     worst = int(np.argmax(share))
-    wrong = difference > tolerance
-    agrees = not np.any(wrong)
-    if not agrees and response is not None:
-        agrees = within_rounding(found, expected, wrong, response)
-    return OutputAgreement(
-        *head,
-        agrees,
+    return _Part(
+        difference > tolerance,
+        float(share[worst]),
+        first + worst,
         float(difference.max()),
         float(relative.max()),
         int(ulp_distance(found, expected).max()),
-        tuple(int(i) for i in np.unravel_index(worst, expected.shape)),
-        found.reshape(-1)[worst].item(),
-        expected.reshape(-1)[worst].item(),
-        non_finite,
-        slack=slack,
-        largest=_largest(expected),
-        rounding=0.0 if response is None else float(response[0]),
+        _largest(expected),
     )
 
 

@@ -194,7 +194,7 @@ def look_up(b: Builder) -> None:
     """In a constant, with indices that depend on data."""
     x = b.pick()
     index = b.add("ArgMax", [x], axis=b.integer(0, b.values[x].ndim - 1), keepdims=0)
-    b.add("Gather", [b.floats(8, 2), index], axis=b.integer(0, 1))
+    b.add("Gather", [b.floats(64, 64), index], axis=b.integer(0, 1))
 
 
 def unsqueeze(b: Builder) -> None:

@@ -156,6 +156,8 @@ def _worth_storing(node: onnx.NodeProto, network: Network) -> bool:
 def _run_reference(
     node: onnx.NodeProto, values: dict[str, NDArray[Any]], network: Network
 ) -> dict[str, NDArray[Any]] | None:
+    if node.op_type == "Tile" and values[node.input[1]].size != values[node.input[0]].ndim:
+        return None  # numpy adds axes; shape inference refuses it, now that the repeats are known
     graph = helper.make_graph(
         [node],
         "fold",
