@@ -88,6 +88,16 @@ def test_groups_in_another_order_are_refused(tmp_path):
     assert "g_idx" in result.output
 
 
+def test_sizes_that_nothing_has_are_refused(tmp_path):
+    """Before anything is allocated for them."""
+    model = one_node(np.arange(64) // 32)
+    for attribute in model.graph.node[0].attribute:
+        if attribute.name in ("K", "block_size"):
+            attribute.i = 1 << 40
+    with pytest.raises(UnsupportedModelError, match="codes where 1099511627776 are expected"):
+        wasmgraph.compile(model, tmp_path / "graph.wasm")
+
+
 def test_weights_that_are_no_constants_are_refused(tmp_path):
     model = one_node(None)
     weights = model.graph.initializer[0]

@@ -2,6 +2,11 @@
 
 The executor walks through the records of a panel (toolchain/executor/src/dynamic/fast/blocks.rs);
 `wasmgraph.kernels.block_stored` says what they are.
+
+Time over float32, twelve products with 2048x2048 of 4 bits in blocks of 32 with zero points (CPU
+time, minima of alternating runs, one Zen 4 core with much other work beside it, Wasmtime 50,
+2026-11-20): one row 1.03, two 1.25, four 0.96. Written in Rust, which is built for size, it took
+1.1 to 1.4 times as long as so.
 """
 
 from __future__ import annotations
