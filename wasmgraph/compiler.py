@@ -330,6 +330,7 @@ def _build_dynamic(
         simd,
         producer(),
         winograd=options.winograd,
+        small_weights=options.small_weights,
     )
     return replace(bundle, graph=replace(bundle.graph, whole_batch=model.whole_batch))
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tests.kernels.runner import FILL, GUARD, Instance
 from wasmgraph.assembler import Function
+from wasmgraph.dynamic.kernels.decoding import BITS, decoding
 from wasmgraph.dynamic.kernels.panels import WIDTHS, product
 from wasmgraph.dynamic.kernels.strips import strip
 from wasmgraph.dynamic.kernels.taps import taps
@@ -36,6 +37,7 @@ CHAINS = {
 }
 INSTANCES = {
     "product": Instance([product(width) for width in WIDTHS], 16),
+    "decoding": Instance([decoding(bits, width) for bits in BITS for width in WIDTHS], 16),
     "taps": Instance([taps()], 16),
     "strip": Instance([strip(name, chain) for name, (chain, _) in CHAINS.items()], 16),
 }
@@ -160,3 +162,27 @@ def test_strip(name: str, count: int, same: list[bool], seed: int) -> None:
 @pytest.mark.parametrize("function", [*map(product, WIDTHS), taps()], ids=lambda f: f.name)
 def test_a_kernel_is_small(function: Function) -> None:
     assert len(function.body()) < 3000
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(BITS),
+    st.sampled_from(WIDTHS),
+    st.integers(0, 9),
+    st.integers(0, 2**32 - 1),
+)
+def test_decoding_gives_the_numbers_that_codes_mean(bits, width, words, seed):
+    """Bit by bit: a difference and a product, rounded once each."""
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(0, 1 << bits, (words * 32 // bits, width)).astype(np.uint8)
+    scales = rng.normal(size=width).astype(np.float32)
+    zeros = rng.uniform(0, 1 << bits, width).astype(np.float32)
+    shifts = np.arange(0, 32, bits, dtype=np.uint32).reshape(-1, 1)
+    rows = codes.reshape(words, 32 // bits, width).astype(np.uint32) << shifts
+    instance = INSTANCES["decoding"]
+    memory = Memory(instance)
+    places = [memory.place(a) for a in (scales, zeros, np.bitwise_or.reduce(rows, axis=1))]
+    out = memory.place(empty(*codes.shape))
+    instance.call(f"wgk_decode_{bits}_{width}", *places, out, words)
+    expected = (codes.astype(np.float32) - zeros) * scales
+    assert memory.read(out, codes.shape).tobytes() == expected.tobytes()

@@ -69,3 +69,15 @@ def test_what_is_no_matrix_of_bytes_is_no_factor():
     for name in ("q", "w"):
         node = helper.make_node("DequantizeLinear", [name, "s"], ["y"])
         assert block_scaled(node, values) == []
+
+
+def test_a_scale_for_all_columns_of_a_block_is_one_for_each():
+    """And a block may be as long as it likes to say."""
+    values = {
+        "q": np.arange(12, dtype=np.uint8).reshape(4, 3),
+        "s": np.full((1, 1), 2, np.float32),
+    }
+    node = helper.make_node("DequantizeLinear", ["q", "s"], ["w"], axis=0, block_size=1 << 40)
+    (found,) = block_scaled(node, values)
+    assert found.scales.shape == found.zeros.shape == (1, 3)
+    assert (found.decoded() == 2.0 * values["q"]).all()

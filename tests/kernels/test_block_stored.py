@@ -25,7 +25,7 @@ from wasmgraph.kernels.chain import Chain, Step
 from wasmgraph.kernels.contraction import Contraction
 from wasmgraph.kernels.operands import RowOperand
 from wasmgraph.kernels.packing import pack_columns, packed_columns
-from wasmgraph.kernels.tiles import FUSED, SEPARATE
+from wasmgraph.kernels.tiles import FUSED, SEPARATE, column_blocks
 
 BITS = st.sampled_from([2, 4, 8])
 ZEROS = st.sampled_from(["one", "bytes", "floats"])
@@ -58,7 +58,7 @@ def weights(
 def test_blocks_of_all_sizes_are_decoded(bits, block, zeros, depth, vectors, scalar, seed):
     """With SIMD or without: numpy's numbers, and nothing else is read or written."""
     made = weights(bits, block, zeros, (depth, 4 * vectors), np.random.default_rng(seed))
-    form, packed = pack_blocks(made)
+    form, packed = pack_blocks(made, [vectors])
     assert packed.nbytes == 4 * vectors * column_nbytes(form, depth)
     f = Function("decode", 2)
     emit_block_decoding(f, form, f.params[0], f.params[1], depth, vectors)
@@ -72,7 +72,7 @@ def product(
 ) -> tuple[Contraction, Any]:
     """A product of rows and these weights, and its b."""
     depth, columns = made.codes.shape
-    form, packed = pack_blocks(made, tiles)
+    form, packed = pack_blocks(made, column_blocks(columns, tiles))
     rows_of_a = ((rows, depth),)
     reduce = ((depth, 1),)
     spec = Contraction((), rows_of_a, columns, reduce, columns, stored=form, tiles=tiles, **others)
@@ -143,11 +143,11 @@ def test_shares_write_what_the_whole_writes(form, count, rows, columns, seed):
 def test_a_zero_point_for_all_is_not_stored():
     rng = np.random.default_rng(0)
     made = weights(4, 32, "one", (96, 16), rng)
-    form, packed = pack_blocks(made)
+    form, packed = pack_blocks(made, [4])
     assert form == BlockFormat(4, 32, "one", float(made.zeros[0, 0]))
     assert packed.nbytes == 16 * 3 * (4 + 16)
     varied = replace(made, zeros=np.arange(48, dtype=np.float32).reshape(3, 16) % 16)
-    assert pack_blocks(varied)[1].nbytes == 16 * 3 * (4 + 1 + 16)
+    assert pack_blocks(varied, [4])[1].nbytes == 16 * 3 * (4 + 1 + 16)
 
 
 def test_scratch_memory_of_one_tile_holds_what_it_decodes_at_once():

@@ -15,6 +15,8 @@ from click.testing import CliRunner
 import wasmgraph
 from tests.onnx_models import make_model, node
 from tests.operators.foreign_cases import run_with_onnxruntime
+from tests.operators.node_cases import Fixed
+from tests.operators.weight_only_cases import nbits
 from tests.quantised.weight_only import gated, quantised
 from wasmgraph.bundle import read_bundle
 from wasmgraph.cli import main
@@ -86,6 +88,16 @@ def test_groups_in_another_order_are_refused(tmp_path):
     assert "g_idx" in result.output
 
 
+def test_sizes_that_nothing_has_are_refused(tmp_path):
+    """Before anything is allocated for them."""
+    model = one_node(np.arange(64) // 32)
+    for attribute in model.graph.node[0].attribute:
+        if attribute.name in ("K", "block_size"):
+            attribute.i = 1 << 40
+    with pytest.raises(UnsupportedModelError, match="codes where 1099511627776 are expected"):
+        wasmgraph.compile(model, tmp_path / "graph.wasm")
+
+
 def test_weights_that_are_no_constants_are_refused(tmp_path):
     model = one_node(None)
     weights = model.graph.initializer[0]
@@ -146,6 +158,24 @@ def test_weights_stay_as_small_as_they_are(tmp_path, form, options, ratio):
     assert results[0] == results[1]
 
 
+@pytest.mark.parametrize(("form", "bits", "ratio"), [("QOperator", 8, 3.4), ("QDQ", 4, 5.8)])
+def test_weights_stay_small_where_axes_are_open(tmp_path, form, bits, ratio):
+    """And the results are those of float32, bit by bit, for one row and for many."""
+    model = gated(("batch", "sequence", 96), opset=21)
+    model = quantised(model, form, bits=bits, block_size=32, is_symmetric=False)
+    results = []
+    for weights in (None, "f32"):
+        report = wasmgraph.compile(model, tmp_path / "graph.wasm", weights=weights, verify=False)
+        assert report.dynamic
+        reduction = report.sizes["wide_weights"] / report.sizes["weights"]
+        assert (reduction == 1) if weights == "f32" else (reduction > ratio)
+        with wasmgraph.load(tmp_path / "graph.wasm") as graph:
+            for extents in ((1, 1), (3, 7)):
+                x = np.random.default_rng(0).standard_normal((*extents, 96)).astype(np.float32)
+                results.append(graph.run({"x": x})["y"].tobytes())
+    assert results[:2] == results[2:]
+
+
 def test_rounding_leaves_quantised_weights_alone(tmp_path):
     model = quantised(gated(), bits=4, block_size=32)
     sizes = [
@@ -171,8 +201,12 @@ LAYOUTS: list[tuple[str, tuple[int, ...], dict[str, int], str]] = [
 _SPANS = {"int4": (-8, 8), "uint4": (0, 16), "int8": (-128, 128), "uint8": (0, 256)}
 
 
-def dequantised() -> onnx.ModelProto:
-    """96x80 weights of every layout, with zero points, behind a DequantizeLinear each."""
+def dequantised(rows: int | str) -> onnx.ModelProto:
+    """96x80 weights of every layout, with zero points, behind a DequantizeLinear each.
+
+    Args:
+        rows: Of what is multiplied; a name is an open axis.
+    """
     rng = np.random.default_rng(5)
     nodes, weights, outputs = [], [], {}
     for i, (dtype, scales, attributes, ways) in enumerate(LAYOUTS):
@@ -185,19 +219,21 @@ def dequantised() -> onnx.ModelProto:
         nodes.append(node("DequantizeLinear", f"q{i} s{i} z{i}", f"w{i}", **attributes))
         if "a" in ways:
             nodes.append(node("MatMul", f"a w{i}", f"a{i}"))
-            outputs[f"a{i}"] = (3, 80)
+            outputs[f"a{i}"] = (rows, 80)
         if "t" in ways:
             nodes.append(node("Gemm", f"t w{i}", f"t{i}", transB=1))
-            outputs[f"t{i}"] = (3, 96)
-    model = make_model(nodes, {"a": (3, 96), "t": (3, 80)}, outputs, opset=21)
+            outputs[f"t{i}"] = (rows, 96)
+    model = make_model(nodes, {"a": (rows, 96), "t": (rows, 80)}, outputs, opset=21)
     model.graph.initializer.extend(weights)
     return model
 
 
-def test_constants_that_are_dequantised_stay_small(tmp_path):
+@pytest.mark.parametrize("rows", [3, "n"])
+def test_constants_that_are_dequantised_stay_small(tmp_path, rows):
     """Every product takes a byte or half of one per weight, plus its scales."""
-    model = dequantised()
-    wasmgraph.compile(model, tmp_path / "g.wasm", verify=False, bundle_dir=tmp_path / "bundle")
+    model = dequantised(rows)
+    options = {"verify": False, "bundle_dir": tmp_path / "bundle", "by_sample": False}
+    wasmgraph.compile(model, tmp_path / "g.wasm", **options)
     constants = read_bundle(tmp_path / "bundle").graph.constants
     codes = [c for c in constants if c.shape != () and c.dtype == "uint8"]
     assert len(codes) == len("".join(ways for *_, ways in LAYOUTS))
@@ -220,3 +256,29 @@ def test_the_bytes_are_the_same_every_time(tmp_path, threads):
         assert report.verification is not None
         assert report.verification.agrees
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_short_blocks_where_axes_are_open(tmp_path):
+    """100 rows of weights end within a block, and within a word of codes."""
+    cases = {
+        f"{bits}_{zeros or 'one'}": nbits("", 100, 50, 32, bits, zeros=zeros)
+        for bits, zeros in ((2, "packed"), (4, "packed"), (4, "floats"), (8, ""))
+    }
+    nodes, weights, outputs = [], {}, {}
+    for name, case in cases.items():
+        fixed = [operand for operand in case.operands if isinstance(operand, Fixed)]
+        names = [f"{name}_{i}" for i in range(len(fixed))]
+        weights.update({key: f.array for key, f in zip(names, fixed, strict=True)})
+        attributes = {"domain": "com.microsoft", **case.attributes}
+        nodes.append(node("MatMulNBits", ["x", *names], [name], **attributes))
+        outputs[name] = ("n", 50)
+    model = make_model(nodes, {"x": ("n", 100)}, outputs, weights)
+    model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    report = wasmgraph.compile(model, tmp_path / "g.wasm", verify=False, by_sample=False)
+    assert report.sizes["wide_weights"] > 4 * report.sizes["weights"]
+    with wasmgraph.load(tmp_path / "g.wasm") as graph:
+        for rows in (1, 2, 30):
+            x = np.random.default_rng(rows).standard_normal((rows, 100)).astype(np.float32)
+            expected = run_with_onnxruntime(model, {"x": x})
+            for name, y in graph.run({"x": x}).items():
+                np.testing.assert_allclose(y, expected[name], rtol=1e-3, atol=1e-4, err_msg=name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from wasmgraph.runtime.browser_server import PageServer
+from wasmgraph.runtime.browser_server import PageServer, _Handler
 from wasmgraph.runtime.protocol import HostFailure, encode
 
 
@@ -123,3 +124,19 @@ def test_the_end_of_the_page_is_noticed(server: PageServer) -> None:
     assert server.line.answers.empty()
     connection.close()
     assert "page ended" in str(server.line.answers.get(timeout=60))
+
+
+def test_an_answer_does_not_wait_for_its_head_to_be_confirmed(
+    server: PageServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: list[int] = []
+    answer = _Handler.do_GET
+
+    def note(handler: _Handler) -> None:
+        options.append(handler.connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        answer(handler)
+
+    monkeypatch.setattr(_Handler, "do_GET", note)
+    ask(server, "host.html")
+    assert options
+    assert all(options)

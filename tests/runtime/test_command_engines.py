@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -11,6 +16,7 @@ import numpy as np
 import pytest
 
 import wasmgraph
+from tests.runtime.test_host_process import is_running
 from tests.runtime.wat_graphs import WatGraph
 from wasmgraph.errors import (
     InferenceError,
@@ -177,6 +183,56 @@ exit 1
     assert status.fix
     with pytest.raises(ToolchainError, match="has no command 'compile'"):
         wasmgraph.load(WatGraph().write(tmp_path), runtime="wasmtime-cli")
+
+
+def test_a_command_that_is_gone_is_a_toolchain_error(pretend: Pretend, tmp_path: Path) -> None:
+    graph = pretend("pass")
+    (tmp_path / "wasmtime").unlink()
+    with pytest.raises(ToolchainError, match="does not run"):
+        graph.run(X)
+
+
+RUNS_FOREVER = """
+import sys
+import numpy as np
+import wasmgraph
+from wasmgraph.cli.background import interruptible
+
+def run():
+    with wasmgraph.load(sys.argv[1], runtime="wasmtime-cli") as graph:
+        graph.run({"x": np.zeros(4, np.float32)})
+
+try:
+    interruptible(run)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGKILL"])
+def test_a_command_does_not_outlive_python(pretend: Pretend, tmp_path: Path, how: str) -> None:
+    if how != "SIGINT" and shutil.which("setpriv") is None:
+        pytest.skip("setpriv, which ends a process with its parent, is missing")
+    started = tmp_path / "started"
+    pretend(f"import os; Path({str(started)!r}).write_text(str(os.getpid())); time.sleep(600)")
+    parent = subprocess.Popen(
+        [sys.executable, "-c", RUNS_FOREVER, tmp_path / "graph.wasm"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        cwd=Path(__file__).parents[2],
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (started.exists() and started.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    pid = int(started.read_text())
+    parent.send_signal(signal.Signals[how])
+    parent.wait(120)
+    deadline = time.monotonic() + 20
+    while is_running(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_running(pid)
+    if how == "SIGINT" and shutil.which("setpriv") is not None:
+        assert not list(tmp_path.glob("wasmgraph-*"))
 
 
 def test_a_command_does_not_see_the_environment(

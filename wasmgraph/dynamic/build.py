@@ -65,6 +65,7 @@ def build_bundle(
     producer: Mapping[str, str],
     *,
     winograd: bool = True,
+    small_weights: bool = True,
 ) -> Bundle:
     """The bundle of a dynamic graph.
 
@@ -76,17 +77,20 @@ def build_bundle(
         simd: What the executor's operators may use.
         producer: Versions, for the bundle.
         winograd: Whether Winograd's algorithm may be used.
+        small_weights: Whether weights of products stay codes where the model has them so.
 
     Raises:
         UnsupportedModelError: its weights do not fit 32-bit memory.
     """
     body, kept, total = converted.body, converted.constants, converted.slots
-    code = b""
+    code, narrowed = b"", 0
     if simd != "none":
-        known = Constants(converted.constants, converted.slots)
+        blocks = [each for several in network.block_scaled.values() for each in several]
+        known = Constants(converted.constants, converted.slots, blocks if small_weights else ())
         fusion = Fusion(known, winograd=winograd)
         body = fusion.body(body)
-        kept, total = tuple(known.used(_read(body))), known.slots
+        read = _read(body)
+        kept, total, narrowed = tuple(known.used(read)), known.slots, known.narrowed(read)
         code = write_object(fusion.functions())
     constants, params = _layout(kept, network.name)
     slots = tuple(value.slot for value, _ in kept)
@@ -109,6 +113,7 @@ def build_bundle(
         kernels=(),
         steps=(),
         params_nbytes=len(params),
+        wide_nbytes=len(params) + narrowed,
         io_nbytes=0,
         arena_nbytes=0,
         dynamic=DynamicProgram(total, slots, with_liveness(body, frozenset(slots))),

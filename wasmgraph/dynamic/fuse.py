@@ -13,6 +13,7 @@ from wasmgraph.assembler import Function
 from wasmgraph.dynamic.chains import ELEMENTWISE, Argument, Call, ChainBuilder, number_of
 from wasmgraph.dynamic.chains import words_as_floats as as_floats
 from wasmgraph.dynamic.constants import Constants
+from wasmgraph.dynamic.kernels.decoding import BITS, decoding
 from wasmgraph.dynamic.kernels.panels import WIDTHS, product
 from wasmgraph.dynamic.kernels.strips import CELLS, strip
 from wasmgraph.dynamic.kernels.taps import taps
@@ -51,7 +52,9 @@ class Fusion:
     def functions(self) -> list[Function]:
         """The kernels that the fused nodes need."""
         named = [*CELLS.items(), *((name, chain) for chain, name in self.chains.items())]
-        return [*map(product, WIDTHS), taps(), *(strip(name, chain) for name, chain in named)]
+        decoders = [decoding(bits, width) for bits in BITS for width in WIDTHS]
+        strips = [strip(name, chain) for name, chain in named]
+        return [*map(product, WIDTHS), *decoders, taps(), *strips]
 
 
 @dataclass

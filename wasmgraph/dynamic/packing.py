@@ -17,13 +17,15 @@ def pack(matrix: Array) -> NDArray[np.float32]:
     padded = np.zeros((depth, -(-columns // 4) * 4), np.float32)
     padded[:, :columns] = matrix
     parts, column = [], 0
-    while column < columns:
-        width = panel_width(columns - column)
+    for width in panel_widths(columns):
         parts.append(padded[:, column : column + width].reshape(-1))
         column += width
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
-def panel_width(left: int) -> int:
-    """How wide the next panel is where so many columns are left."""
-    return 16 if left > 12 else 8 if left > 4 else 4
+def panel_widths(columns: int) -> list[int]:
+    """How columns are cut into panels."""
+    widths: list[int] = []
+    while (left := columns - sum(widths)) > 0:
+        widths.append(16 if left > 12 else 8 if left > 4 else 4)
+    return widths

@@ -12,15 +12,18 @@ import numpy as np
 from wasmgraph.dynamic.chains import words_as_floats
 from wasmgraph.dynamic.constants import Constants
 from wasmgraph.dynamic.liveness import reads
-from wasmgraph.dynamic.packing import pack
+from wasmgraph.dynamic.packing import pack, panel_widths
 from wasmgraph.dynamic.program import Body, Node
 from wasmgraph.dynamic.recurrence import recurrent
-from wasmgraph.dynamic.view import Array
+from wasmgraph.dynamic.view import Array, float_word
+from wasmgraph.kernels.block_stored import pack_blocks
+from wasmgraph.kernels.tiles import LANES
 
 PRODUCTS = {
     "wgd_fast_conv": 3,
     "wgd_fast_conv_transpose": 3,
     "wgd_fast_packed": 3,
+    "wgd_fast_blocks": 3,
     "wgd_fast_matmul": 2,
 }
 """Operators that a chain may follow, and how many operands they have of their own. Their first word
@@ -89,7 +92,20 @@ def _matmul(node: Node, constants: Constants) -> Node:
 
 def _packed(node: Node, right: Array, bias: int | None, constants: Constants) -> Node:
     assert node.inputs[1] is not None
-    slot = constants.add(pack(right), constants.name(node.inputs[1]))
+    name, blocks = constants.name(node.inputs[1]), constants.blocks(right)
+    if blocks is not None:
+        widths = panel_widths(right.shape[1])
+        form, records = pack_blocks(blocks, [width // LANES for width in widths])
+        wide_nbytes = 4 * right.shape[0] * sum(widths)
+        if records.nbytes < wide_nbytes:
+            words = (form.bits, form.block, form.zero_nbytes, float_word(form.zero))
+            return replace(
+                node,
+                operator="wgd_fast_blocks",
+                words=(*right.shape, *words),
+                inputs=(node.inputs[0], constants.add(records, name, wide_nbytes), bias),
+            )
+    slot = constants.add(pack(right), name)
     return replace(
         node,
         operator="wgd_fast_packed",

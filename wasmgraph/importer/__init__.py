@@ -97,7 +97,8 @@ def import_model(
         reporter: Told what is going on.
         dynamic: Names of axes that stay open, or of inputs whose axes all do, with the largest
             extents that they can have, where there are such.
-        weights: As what large weights are stored (see `normalise`). A dynamic model's are float32.
+        weights: As what large weights are stored (see `normalise`). A dynamic model's are not
+            rounded.
         by_sample: Whether a model that leaves only a batch open may be compiled for one sample.
         threads: Whether it is for several threads, which dynamic models have no use for.
 

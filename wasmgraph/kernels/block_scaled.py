@@ -40,7 +40,7 @@ class BlockScaled:
         return np.asarray((self.codes.astype(np.float32) - zeros) * scales, np.float32)
 
     def _spread(self, values: NDArray[Any], depth: int) -> NDArray[Any]:
-        return np.repeat(values, self.block, 0)[:depth]
+        return np.repeat(values, min(self.block, depth), 0)[:depth]
 
 
 class KnownBlocks:

@@ -21,7 +21,7 @@ whose float32 stay in the third-level cache of 32 MiB, one row: 1.1 to 1.3, two:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,9 +42,8 @@ from wasmgraph.assembler.function import (
     unary,
 )
 from wasmgraph.kernels.block_scaled import BlockScaled
-from wasmgraph.kernels.packing import packed_columns
 from wasmgraph.kernels.stored import NBYTES, Stored
-from wasmgraph.kernels.tiles import LANES, SEPARATE, Tiles, column_blocks
+from wasmgraph.kernels.tiles import LANES
 
 _WORD_BITS = 32
 
@@ -71,9 +70,14 @@ class BlockFormat:
         return _WORD_BITS // self.bits
 
     @property
+    def zero_nbytes(self) -> int:
+        """Of a column's zero point in a record."""
+        return {"one": 0, "bytes": 1, "floats": 4}[self.zeros]
+
+    @property
     def head_nbytes(self) -> int:
         """Of a column's scale and zero point in a record."""
-        return 4 + {"one": 0, "bytes": 1, "floats": 4}[self.zeros]
+        return 4 + self.zero_nbytes
 
     def codes_nbytes(self, depth: int) -> int:
         """Of a column's codes for so many k of one block."""
@@ -100,22 +104,22 @@ def column_nbytes(stored: Stored | BlockFormat, depth: int) -> int:
 
 
 def pack_blocks(
-    weights: BlockScaled, tiles: Tiles = SEPARATE
+    weights: BlockScaled, panels: Sequence[int]
 ) -> tuple[BlockFormat, NDArray[np.uint8]]:
-    """Pack b for `Contraction`: block by block of columns, in each the records.
+    """Pack b for a product: panel by panel of columns, in each the records.
 
     Args:
         weights: Columns that are missing in the last vector are zero.
-        tiles: Those of the contraction.
+        panels: How columns are cut: the vectors of each, as `column_blocks` gives them.
     """
     depth, columns = weights.codes.shape
     form = _format_of(weights)
-    padded = ((0, 0), (0, packed_columns(columns, tiles) - columns))
+    padded = ((0, 0), (0, sum(panels) * LANES - columns))
     codes, scales, zeros = (
         np.pad(array, padded) for array in (weights.codes, weights.scales, weights.zeros)
     )
     parts, start = [], 0
-    for vectors in column_blocks(columns, tiles):
+    for vectors in panels:
         panel = slice(start, start + vectors * LANES)
         start, k, number = panel.stop, 0, 0
         for count, length in form.blocks(depth):
@@ -212,10 +216,10 @@ def emit_codes_decoding(
         words, rest = divmod(depth, form.codes)
         factors = list(zip(scales, zeros if has_zeros else [None] * vectors, strict=True))
         with f.repeat(words):
-            _decode_words(f, form, codes, target, form.codes, factors)
+            emit_words_decoding(f, form, codes, target, form.codes, factors)
             f.set(codes, codes + 16 * vectors)
             f.set(target, target + 16 * vectors * form.codes)
-        _decode_words(f, form, codes, target, rest, factors)
+        emit_words_decoding(f, form, codes, target, rest, factors)
     f.release(codes, target)
 
 
@@ -227,15 +231,19 @@ def _load_zeros(form: BlockFormat, head: Local, start: int, j: int) -> Expr:
     return unary("f32x4.convert_i32x4_s", unary("i32x4.extend_low_i16x8_u", eight))
 
 
-def _decode_words(
+def emit_words_decoding(
     f: Function,
     form: BlockFormat,
     codes: Local,
     target: Local,
     count: int,
-    factors: list[tuple[Local, Local | None]],
+    factors: Sequence[tuple[Local, Local | None]],
 ) -> None:
-    """The first `count` codes of a vector of words per vector of columns."""
+    """The first `count` codes of a vector of words per vector of columns.
+
+    Args:
+        factors: The scales of every vector, and its zero points where there is not one for all.
+    """
     if not count:
         return
     vectors = len(factors)

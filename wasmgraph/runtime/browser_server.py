@@ -108,6 +108,8 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Or an answer's body waits 40 ms for the page's system to confirm its head.
+    disable_nagle_algorithm = True
     server: _Server
 
     def do_GET(self) -> None:

@@ -29,6 +29,7 @@ from wasmgraph.errors import (
     RunTimeout,
     ToolchainError,
 )
+from wasmgraph.interrupts import interrupts_held
 from wasmgraph.runtime.base import (
     Array,
     Capabilities,
@@ -49,6 +50,9 @@ COMPILE_SECONDS = 1800.0
 _ANSWER_SECONDS = 20
 _USAGE_ERROR = 2
 """What a command ends with where arguments are missing."""
+
+_NOT_STARTED = 127
+"""What `setpriv` ends with where there is no such program."""
 
 _ENVIRONMENT = ("PATH", "HOME", "TMPDIR", "XDG_CACHE_HOME", "LD_LIBRARY_PATH", "WASMER_DIR")
 
@@ -344,12 +348,38 @@ class Ended:
 def run_command(command: Sequence[str], seconds: float | None) -> Ended:
     """Run a process to its end, or until its time is over; nothing of it is left then.
 
+    It ends when Python exits, whatever other threads wait for, and when Python is killed where
+    util-linux' `setpriv` is, which can ask the system for that.
+
     Raises:
         ToolchainError: it cannot be started.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
+    setpriv = shutil.which("setpriv")
+    tied = [] if setpriv is None else [setpriv, "--pdeathsig", "KILL", "--"]
+    with interrupts_held():  # until its end is arranged for
+        process = _start([*tied, *command])
+        finalizer = weakref.finalize(process, _kill_group, process.pid, os.getpid())
+        # A thread that waits for the process would go on where it is killed before Python exits,
+        # and begin what it then cannot end: to remove folders, which Python removes at its exit.
+        finalizer.atexit = not tied
     try:
-        process = subprocess.Popen(
+        said = _last_words(process, deadline)
+        code = None if said is None else process.wait(_rest(deadline))
+    except subprocess.TimeoutExpired:
+        return Ended(None, "")
+    finally:
+        finalizer.detach()
+        _kill(process)
+    text = printable((said or b"").decode("utf-8", errors="replace").strip())
+    if tied and code == _NOT_STARTED and text.startswith("setpriv: failed to execute"):
+        raise ToolchainError(f"{command[0]} does not run: {text}")
+    return Ended(code, text)
+
+
+def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -361,15 +391,6 @@ def run_command(command: Sequence[str], seconds: float | None) -> Ended:
         )
     except OSError as error:
         raise ToolchainError(f"{command[0]} does not run: {error.strerror or error}") from error
-    try:
-        said = _last_words(process, deadline)
-        code = None if said is None else process.wait(_rest(deadline))
-    except subprocess.TimeoutExpired:
-        return Ended(None, "")
-    finally:
-        _kill(process)
-    text = b"" if said is None else said
-    return Ended(code, printable(text.decode("utf-8", errors="replace").strip()))
 
 
 def _last_words(process: subprocess.Popen[bytes], deadline: float | None) -> bytes | None:
@@ -391,10 +412,16 @@ def _rest(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
+def _kill_group(pid: int, owner: int) -> None:
+    """Kill a process that nobody has waited for, and what it has started."""
+    if os.getpid() == owner:  # a forked child has a copy of the finalizer, not the process
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
+
+
 def _kill(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _kill_group(process.pid, os.getpid())
         process.wait()
     if process.stderr is not None:
         process.stderr.close()

@@ -64,7 +64,7 @@ def block_scaled(node: onnx.NodeProto, values: Mapping[str, Array]) -> list[Bloc
     found = []
     for turned in turns:
         codes, factors, points = (a.T if turned else a for a in (x, scale, zero))
-        shape = factors.shape if block else (1, codes.shape[1])
+        shape = (factors.shape[0] if block else 1, codes.shape[1])
         found.append(
             _from_zero(
                 codes,

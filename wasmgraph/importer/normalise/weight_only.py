@@ -38,10 +38,11 @@ def matmul_nbits(w: NodeWriter) -> None:
     if min(depth, columns, block) < 1:
         raise ValueError(f"K {depth}, N {columns}, block_size {block}")
     blocks = -(-depth // block)
-    if w.input(4) and not _is_in_order(w.value(w.input(4)), depth, block):
-        raise NotImplementedError("groups in another order than that of K (g_idx)")
     packed = w.value(w.input(1)).reshape(columns, blocks, -1)
     codes = _unpacked(packed.view(np.uint8), bits, block).reshape(columns, -1)[:, :depth]
+    # Not before it is known that there are so many k.
+    if w.input(4) and not _is_in_order(w.value(w.input(4)), depth, block):
+        raise NotImplementedError("groups in another order than that of K (g_idx)")
     scales = w.value(w.input(2)).astype(np.float32).reshape(columns, blocks)
     zeros = np.full_like(scales, 1 << (bits - 1))
     if w.input(3):

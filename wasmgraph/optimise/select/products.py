@@ -17,7 +17,7 @@ from wasmgraph.kernels.operands import RowOperand
 from wasmgraph.kernels.packing import pack_columns, packed_columns
 from wasmgraph.kernels.stored import Stored
 from wasmgraph.kernels.thin import MAX_COLUMNS, MIN_ADJACENT, ThinContraction
-from wasmgraph.kernels.tiles import Tiles
+from wasmgraph.kernels.tiles import Tiles, column_blocks
 from wasmgraph.optimise.fuse import Group
 from wasmgraph.optimise.select.bias import peel_bias
 from wasmgraph.optimise.select.builder import Builder
@@ -75,7 +75,7 @@ def packed_factor(
         blocks = builder.graph.known_blocks.find(array)
     if blocks is None:
         return packed_weights(builder, weights, tiles)
-    form, packed = pack_blocks(blocks, tiles)
+    form, packed = pack_blocks(blocks, column_blocks(array.shape[1], tiles))
     padded = array.shape[0] * packed_columns(array.shape[1], tiles)
     if packed.size >= padded:
         # Bytes with scales alone, one per column, take less.

@@ -26,6 +26,33 @@ macro_rules! products {
 
 products!(wgk_product_16 wgk_product_8 wgk_product_4);
 
+/// Decodes some rows of words; they differ in the bits of a code and in how wide a panel is.
+pub type Decoding = unsafe extern "C" fn(
+    scales: *const f32,
+    zeros: *const f32,
+    codes: *const u8,
+    to: *mut f32,
+    words: usize,
+) -> i32;
+
+macro_rules! decodings {
+    ($($name:ident)+) => {
+        extern "C" {
+            $(pub fn $name(
+                scales: *const f32,
+                zeros: *const f32,
+                codes: *const u8,
+                to: *mut f32,
+                words: usize,
+            ) -> i32;)+
+        }
+    };
+}
+
+decodings!(wgk_decode_2_16 wgk_decode_2_8 wgk_decode_2_4);
+decodings!(wgk_decode_4_16 wgk_decode_4_8 wgk_decode_4_4);
+decodings!(wgk_decode_8_16 wgk_decode_8_8 wgk_decode_8_4);
+
 extern "C" {
     pub fn wgk_taps(
         source: *const f32,

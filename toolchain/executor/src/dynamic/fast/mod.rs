@@ -7,11 +7,13 @@
 //!
 //! * `kernels`: the kernels that every graph has;
 //! * `chain`: chains, on their own and behind a product;
-//! * `panels`: matrix products; `product`: the operators made of them;
+//! * `panels`: matrix products; `product`: the operators made of them; `blocks`: those of weights that
+//!   are stored as codes of a few bits;
 //! * `image`: images as a window sees them; `conv`: convolutions; `pool`: pooling;
 //! * `recurrent`: LSTM and GRU; `rows`: what is computed along an axis;
 //! * `winograd`: those of 3x3 with fewer products; `transposed`: transposed ones.
 
+mod blocks;
 mod chain;
 mod conv;
 mod image;

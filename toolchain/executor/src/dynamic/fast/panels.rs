@@ -106,6 +106,21 @@ pub unsafe fn multiply(
     columns: usize,
     start: Start,
 ) -> Result<(), Failure> {
+    multiply_panels(rows, columns, start, |column, width, rows, start| {
+        panel(width, rows, packed.add(column * rows.depth), start);
+    })
+}
+
+/// The same where `multiply_one` multiplies with one panel, by its first column and its width.
+///
+/// # Safety
+/// As for `multiply`.
+pub unsafe fn multiply_panels(
+    rows: Rows,
+    columns: usize,
+    start: Start,
+    multiply_one: impl Fn(usize, usize, Rows, Start),
+) -> Result<(), Failure> {
     let block = (CACHE_NBYTES / 4 / rows.depth.max(1)).max(24);
     let mut edge: Option<Tensor> = None;
     for first in (0..rows.count).step_by(block) {
@@ -118,12 +133,11 @@ pub unsafe fn multiply(
         let mut column = 0;
         while column < columns {
             let width = width_at(column, columns);
-            let b = packed.add(column * rows.depth);
             let start = start.at(first, column);
             let left = columns - column;
             if left >= width {
                 let out = part.out.add(column);
-                panel(width, Rows { out, ..part }, b, start);
+                multiply_one(column, width, Rows { out, ..part }, start);
             } else {
                 // Its last columns are none: they are left out when it is copied.
                 let edge = match &mut edge {
@@ -132,16 +146,12 @@ pub unsafe fn multiply(
                 };
                 let out = edge.items_mut::<f32>().as_mut_ptr();
                 let out_row = width;
-                panel(
-                    width,
-                    Rows {
-                        out,
-                        out_row,
-                        ..part
-                    },
-                    b,
-                    start,
-                );
+                let to_edge = Rows {
+                    out,
+                    out_row,
+                    ..part
+                };
+                multiply_one(column, width, to_edge, start);
                 for row in 0..part.count {
                     for c in 0..left {
                         *part.out.add(row * part.out_row + column + c) = *out.add(row * width + c);
@@ -154,7 +164,11 @@ pub unsafe fn multiply(
     Ok(())
 }
 
-unsafe fn panel(width: usize, rows: Rows, b: *const f32, start: Start) {
+/// out = start + rows times one panel.
+///
+/// # Safety
+/// As for `multiply`, with as many columns as the panel is wide.
+pub unsafe fn panel(width: usize, rows: Rows, b: *const f32, start: Start) {
     let kernel = match width {
         16 => wgk_product_16,
         8 => wgk_product_8,

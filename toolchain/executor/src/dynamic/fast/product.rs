@@ -16,7 +16,21 @@ fn misfit(a: &[usize], b: &[usize]) -> Failure {
 fn packed(call: &mut Call) -> Answer {
     let least = call.words.size();
     let (depth, columns) = (call.words.size(), call.words.size());
-    let (data, matrix) = (call.tensor(0)?, call.tensor(1)?);
+    let matrix = call.tensor(1)?;
+    product(call, least, depth, columns, |rows, start| unsafe {
+        multiply(rows, matrix.start().cast(), columns, start)
+    })
+}
+
+/// A product of input 0 and a constant, with the bias in input 2 and the chain of the node.
+pub fn product(
+    call: &mut Call,
+    least: usize,
+    depth: usize,
+    columns: usize,
+    multiply: impl Fn(Rows, Start) -> Answer,
+) -> Answer {
+    let data = call.tensor(0)?;
     let outer = match data.dims.split_last() {
         Some((&last, outer)) if last == depth => outer,
         _ => return Err(misfit(&data.dims, &[depth, columns])),
@@ -41,7 +55,7 @@ fn packed(call: &mut Call) -> Answer {
     };
     if out.count() > 0 {
         unsafe {
-            multiply(rows, matrix.start().cast(), columns, start)?;
+            multiply(rows, start)?;
             epilogue.block(0, 0..rows.count, 0, columns, rows.out, columns);
         }
     }
