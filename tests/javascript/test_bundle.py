@@ -45,7 +45,7 @@ def bundled(node: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
     outputs = json.loads(account.read_text(encoding="utf-8"))["outputs"]
     return {
         Path(name).name: {
-            "code": (folder / "out" / Path(name).name).read_bytes(),
+            "file": folder / "out" / Path(name).name,
             "imports": [(Path(i["path"]).name, i["kind"]) for i in output["imports"]],
         }
         for name, output in outputs.items()
@@ -72,8 +72,34 @@ def test_it_is_small(bundled: dict[str, Any]) -> None:
 
 def sizes(bundled: dict[str, Any], names: set[str]) -> tuple[int, int]:
     """Bytes of these files, and gzipped."""
-    codes = [bundled[name]["code"] for name in names]
+    codes = [bundled[name]["file"].read_bytes() for name in names]
     return sum(map(len, codes)), sum(len(gzip.compress(code, 9)) for code in codes)
+
+
+def test_the_bundle_runs_with_its_worker_and_its_errors(
+    node: str, bundled: dict[str, Any], digits_wasm: Path
+) -> None:
+    script = f"""
+    import {{ load }} from {json.dumps(bundled["entry.js"]["file"].as_uri())};
+    const found = [];
+    for (const options of [{{}}, {{ worker: true }}, {{ maxMemory: 1 << 26 }}]) {{
+      const graph = await load({json.dumps(str(digits_wasm))}, options);
+      const given = [new Float32Array(64), new Array(64).fill(0), [1]];
+      for (const image of given) {{
+        const result = graph.run({{ image }});
+        found.push(await result.then(({{ probabilities }}) => [...probabilities.data], String));
+      }}
+      graph.close();
+    }}
+    console.log(JSON.stringify(found));"""
+    command = [node, "--input-type=module", "-e", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    first, error = found[0], found[2]
+    assert len(first) == 10
+    assert error.startswith("InputError: input 'image': expected float32[1, 1, 8, 8]")
+    assert found == [first, first, error] * 3
 
 
 def test_its_types_are_right(node: str) -> None:
