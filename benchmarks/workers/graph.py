@@ -10,8 +10,11 @@ from benchmarks.workers.serve import Create, Worker, serve
 
 
 def imports() -> Create:
-    """Import wasmgraph's runtime."""
+    """Import wasmgraph's runtime and the engine, which `load` would import when first called."""
     from wasmgraph.runtime import Graph, load
+    from wasmgraph.runtime.registry import find_engine
+
+    find_engine("wasmtime")
 
     class System:
         def __init__(self, graph: Graph) -> None:
