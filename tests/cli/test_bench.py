@@ -104,7 +104,7 @@ def test_several_engines_are_a_row_each(wasmgraph: Command, scale: Path) -> None
     run = ("bench", scale, *QUICK, "--runtime", "wasmtime,node")
     outcome = wasmgraph(*run)
     assert outcome.code == 0, outcome.stderr
-    for expected in ("wasmtime", "node", "median", "p95", "cold load", "call", "arena"):
+    for expected in ("wasmtime", "node", "median", "p95", "cold", "warm", "call", "arena"):
         assert expected in outcome.stdout
     assert "GFLOP/s" not in outcome.stdout
     report = wasmgraph(*run, "--json").json

@@ -53,8 +53,9 @@ def draw_measured(console: Console, measured: EnginesMeasurement) -> None:
     from wasmgraph.cli.tables import facts, guest_memory, plain_table, size
 
     speed = ["GFLOP/s"] if measured.flops is not None else []
-    figures = ["runs", "min", "median", "p95", "call", *speed, "cold load", "warm", "process"]
+    figures = ["runs", "min", "median", "p95", "call", *speed, "cold", "warm", "process"]
     table = plain_table("runtime", *figures, right=figures)
+    table.columns[0].no_wrap = True
     for entry in measured.engines:
         if entry.engine is None or entry.call is None:
             continue
@@ -74,7 +75,7 @@ def draw_measured(console: Console, measured: EnginesMeasurement) -> None:
     console.print(table)
     console.print(
         "\nmin, median, p95: by the engine's own clock, a command's with its whole process. call: "
-        "the median from Python.\ncold load, warm: without and with the engine's cache, where it "
+        "the median from Python.\ncold, warm: loading without and with the engine's cache, where it "
         "has one. process: its memory at its peak, of wasmtime how much this one grew.\n"
     )
     console.print(facts({"memory": guest_memory(measured.guest)}))
