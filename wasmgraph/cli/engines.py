@@ -75,8 +75,8 @@ def draw_measured(console: Console, measured: EnginesMeasurement) -> None:
     console.print(table)
     console.print(
         "\nmin, median, p95: by the engine's own clock, a command's with its whole process. call: "
-        "the median from Python.\ncold, warm: loading without and with the engine's cache, where it "
-        "has one. process: its memory at its peak, of wasmtime how much this one grew.\n"
+        "the median from Python.\ncold, warm: loading without and with the engine's cache, where "
+        "it has one. process: its memory at its peak, of wasmtime how much this one grew.\n"
     )
     console.print(facts({"memory": guest_memory(measured.guest)}))
     _draw_problems(console, measured.engines)
